@@ -1,0 +1,313 @@
+"""Every tag and every metric: key, unit, how it aggregates, what it means, where it comes from.
+
+Collectors hand over *readings*: plain numbers under a name. A gauge's reading carries the name
+of its metric; a counter's reading (`network_receive_bytes`) may feed several metrics, a total and
+a rate. `metrics_of` tells which. The reference tables of the documentation are made from here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+
+PREFIX = "system/"
+"""What all metric keys begin with; MLflow's UI shows them in the *System metrics* tab."""
+
+MAX_TAG_LENGTH = 500
+"""Longest tag value that every MLflow store since 2.16 accepts."""
+
+
+class Aggregate(Enum):
+    """How the readings of one logging window become one value."""
+
+    MEAN = "mean of the window's samples"
+    LAST = "last sample of the window"
+    RATE = "increase over the window"
+    TOTAL = "increase since the run opened"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One logged metric.
+
+    Attributes:
+        key: Key below `system/`; `{index}` stands for a device's number.
+        unit: Unit of the logged value.
+        aggregate: How samples become a value.
+        meaning: What it tells, for the reference.
+        source: Where the numbers come from.
+        absent: When there is no such key.
+        reading: Name of the reading it is computed from; the key itself for gauges.
+        scale: Factor from the reading's unit to `unit`.
+        per: For rates, the counter whose increase divides; seconds where None.
+    """
+
+    key: str
+    unit: str
+    aggregate: Aggregate
+    meaning: str
+    source: str
+    absent: str = "never"
+    reading: str = ""
+    scale: float = 1.0
+    per: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.reading:
+            object.__setattr__(self, "reading", self.key)
+
+
+@dataclass(frozen=True)
+class Tag:
+    """One run tag.
+
+    Attributes:
+        key: Tag key.
+        meaning: What it tells, for the reference.
+        example: A value as it is logged.
+        absent: When there is no such tag.
+    """
+
+    key: str
+    meaning: str
+    example: str
+    absent: str = "never"
+
+
+_MEAN, _LAST, _RATE, _TOTAL = Aggregate.MEAN, Aggregate.LAST, Aggregate.RATE, Aggregate.TOTAL
+_MEGA = 1e-6
+_PERCENT = "percentage"
+_MB = "megabytes"
+_MB_S = "megabytes per second"
+_NVML = "NVML"
+_NO_NVML = "without an NVIDIA GPU, its driver, or this counter on it"
+
+HOST_METRICS = (
+    Metric(
+        "cpu_utilization_percentage", _PERCENT, _RATE,
+        "Share of time in which the host's CPUs were busy, all of them together.",
+        "psutil.cpu_times", reading="cpu_busy_seconds", per="cpu_total_seconds", scale=100.0,
+    ),
+    Metric(
+        "cpu_load_average_1m", "processes", _MEAN,
+        "Processes running or waiting to run, mean over the last minute.",
+        "os.getloadavg", absent="on Windows",
+    ),
+    Metric(
+        "system_memory_usage_megabytes", _MB, _MEAN,
+        "Memory in use on the host.", "psutil.virtual_memory",
+    ),
+    Metric(
+        "system_memory_usage_percentage", _PERCENT, _MEAN,
+        "Memory in use on the host, share of all.", "psutil.virtual_memory",
+    ),
+    Metric(
+        "swap_usage_megabytes", _MB, _MEAN,
+        "Swap in use on the host.", "psutil.swap_memory", absent="on a host without swap",
+    ),
+    Metric(
+        "swap_usage_percentage", _PERCENT, _MEAN,
+        "Swap in use on the host, share of all.", "psutil.swap_memory",
+        absent="on a host without swap",
+    ),
+    Metric(
+        "disk_usage_percentage", _PERCENT, _MEAN,
+        "Space in use on the root file system, share of what users may use.",
+        "psutil.disk_usage",
+    ),
+    Metric(
+        "disk_usage_megabytes", _MB, _MEAN,
+        "Space in use on the root file system.", "psutil.disk_usage",
+    ),
+    Metric(
+        "disk_available_megabytes", _MB, _MEAN,
+        "Space left for users on the root file system.", "psutil.disk_usage",
+    ),
+    Metric(
+        "disk_read_megabytes_per_second", _MB_S, _RATE,
+        "Read from the host's disks.", "/proc/diskstats; psutil elsewhere",
+        absent="where the host shows no disk counters",
+        reading="disk_read_bytes", scale=_MEGA,
+    ),
+    Metric(
+        "disk_write_megabytes_per_second", _MB_S, _RATE,
+        "Written to the host's disks.", "/proc/diskstats; psutil elsewhere",
+        absent="where the host shows no disk counters",
+        reading="disk_write_bytes", scale=_MEGA,
+    ),
+    Metric(
+        "network_receive_megabytes", _MB, _TOTAL,
+        "Received over all interfaces, loopback included, since the run opened.",
+        "psutil.net_io_counters", reading="network_receive_bytes", scale=_MEGA,
+    ),
+    Metric(
+        "network_transmit_megabytes", _MB, _TOTAL,
+        "Sent over all interfaces, loopback included, since the run opened.",
+        "psutil.net_io_counters", reading="network_transmit_bytes", scale=_MEGA,
+    ),
+    Metric(
+        "network_receive_megabytes_per_second", _MB_S, _RATE,
+        "Received from other machines: physical interfaces only, so that nothing counts twice.",
+        "psutil.net_io_counters, /sys/class/net", absent="without such an interface",
+        reading="network_external_receive_bytes", scale=_MEGA,
+    ),
+    Metric(
+        "network_transmit_megabytes_per_second", _MB_S, _RATE,
+        "Sent to other machines: physical interfaces only, so that nothing counts twice.",
+        "psutil.net_io_counters, /sys/class/net", absent="without such an interface",
+        reading="network_external_transmit_bytes", scale=_MEGA,
+    ),
+)
+
+PROCESS_METRICS = (
+    Metric(
+        "process/cpu_usage_percentage", _PERCENT, _RATE,
+        "CPU time of the process tree; 100 is one core busy.",
+        "/proc/<pid>/stat; psutil elsewhere", reading="process/cpu_seconds", scale=100.0,
+    ),
+    Metric(
+        "process/cpu_utilization_percentage", _PERCENT, _RATE,
+        "CPU time of the process tree, share of the CPUs that it may use "
+        "(cgroup quota, cpuset, affinity).",
+        "/proc/<pid>/stat; psutil elsewhere", reading="process/cpu_share_seconds", scale=100.0,
+    ),
+    Metric(
+        "process/memory_rss_megabytes", _MB, _MEAN,
+        "Resident memory, summed over the tree; pages that processes share count for each.",
+        "/proc/<pid>/statm; psutil elsewhere",
+    ),
+    Metric(
+        "process/memory_vms_megabytes", _MB, _MEAN,
+        "Address space, summed over the tree.", "/proc/<pid>/statm; psutil elsewhere",
+    ),
+    Metric(
+        "process/memory_uss_megabytes", _MB, _MEAN,
+        "Memory that no other process shares, summed over the tree: what ending it would free.",
+        "/proc/<pid>/smaps_rollup; psutil elsewhere",
+        absent="for processes of other users, and between its own, rarer samples",
+    ),
+    Metric(
+        "process/memory_usage_percentage", _PERCENT, _MEAN,
+        "Resident memory of the tree, share of the memory limit, or of the host's memory "
+        "where there is none.",
+        "/proc/<pid>/statm, cgroup; psutil elsewhere",
+    ),
+    Metric(
+        "process/num_processes", "processes", _MEAN, "Processes in the tree, its root included.",
+        "/proc/<pid>/stat; psutil elsewhere",
+    ),
+    Metric(
+        "process/num_threads", "threads", _MEAN, "Threads of the tree.",
+        "/proc/<pid>/stat; psutil elsewhere",
+    ),
+    Metric(
+        "process/num_fds", "descriptors", _MEAN,
+        "Open file descriptors of the tree (handles on Windows): a steady climb is a leak.",
+        "/proc/<pid>/fd; psutil elsewhere", absent="for processes of other users",
+    ),
+    Metric(
+        "process/io_read_megabytes", _MB, _TOTAL,
+        "Read from storage by the tree since the run opened.",
+        "/proc/<pid>/io; psutil elsewhere", absent="on macOS, and for processes of other users",
+        reading="process/io_read_bytes", scale=_MEGA,
+    ),
+    Metric(
+        "process/io_write_megabytes", _MB, _TOTAL,
+        "Written to storage by the tree since the run opened.",
+        "/proc/<pid>/io; psutil elsewhere", absent="on macOS, and for processes of other users",
+        reading="process/io_write_bytes", scale=_MEGA,
+    ),
+)
+
+GPU_METRICS = (
+    Metric(
+        "gpu_{index}_utilization_percentage", _PERCENT, _MEAN,
+        "Share of time in which at least one kernel ran.", _NVML, _NO_NVML,
+    ),
+    Metric(
+        "gpu_{index}_memory_usage_megabytes", _MB, _MEAN,
+        "GPU memory in use, by all processes.", _NVML, _NO_NVML,
+    ),
+    Metric(
+        "gpu_{index}_memory_usage_percentage", _PERCENT, _MEAN,
+        "GPU memory in use, share of all.", _NVML, _NO_NVML,
+    ),
+    Metric(
+        "gpu_{index}_power_usage_watts", "watts", _MEAN, "Power draw.", _NVML, _NO_NVML,
+    ),
+    Metric(
+        "gpu_{index}_power_usage_percentage", _PERCENT, _MEAN,
+        "Power draw, share of the limit in force.", _NVML, _NO_NVML,
+    ),
+)
+
+METRICS = HOST_METRICS + PROCESS_METRICS + GPU_METRICS
+
+TAGS = (
+    Tag("sys.cpu", "CPU model.", "AMD EPYC 7763 64-Core Processor", "the model has no name"),
+    Tag("sys.cpu_cores", "Logical CPUs of the host.", "64"),
+    Tag("sys.cpu_physical_cores", "Physical cores of the host.", "32", "it cannot be told"),
+    Tag(
+        "sys.cpu_limit", "CPUs this process may use (cgroup quota, cpuset, affinity).", "3.5",
+        "nothing bounds the process below the host",
+    ),
+    Tag("sys.memory_gb", "Memory of the host, 10^9 bytes.", "540.63"),
+    Tag(
+        "sys.memory_limit_gb", "Memory limit of the tightest cgroup, 10^9 bytes.", "17.18",
+        "nothing bounds the process below the host",
+    ),
+    Tag("sys.disk_free_gb", "Space free where the run was started, 10^9 bytes.", "812.4"),
+    Tag("sys.disk_total_gb", "Size of that file system, 10^9 bytes.", "1967.84"),
+    Tag("sys.platform", "Platform string of Python.", "Linux-6.8.0-45-generic-x86_64-with-glibc2.39"),
+    Tag("sys.os", "Name of the operating system.", "Ubuntu 24.04.1 LTS"),
+    Tag("sys.kernel", "Kernel release.", "6.8.0-45-generic"),
+    Tag("sys.arch", "Machine architecture.", "x86_64"),
+    Tag("sys.hostname", "Network name of the host.", "node-17"),
+    Tag("sys.python", "Python implementation and version.", "CPython 3.12.7"),
+    Tag(
+        "sys.gpu", "GPU models; `None` on a host that was looked at and has none.",
+        "8 x NVIDIA H100 80GB HBM3", "the GPUs could not be asked",
+    ),
+    Tag("sys.gpu_count", "Number of GPUs.", "8", "there is no GPU"),
+    Tag("sys.gpu_memory_gb", "Memory of all GPUs together, 10^9 bytes.", "683.98", "it is not told"),
+    Tag("sys.gpu_driver", "Version of the GPU driver.", "560.35.03", "without an NVIDIA driver"),
+    Tag("sys.cuda", "Newest CUDA version that the driver supports.", "12.6", "without an NVIDIA driver"),
+    Tag("sys.container", "Container runtime around the process.", "docker", "in no container"),
+    Tag("sys.virtualization", "Hypervisor under the host.", "kvm", "on bare metal, or not told"),
+    Tag("sys.k8s_pod", "Kubernetes pod.", "trainer-0", "outside Kubernetes"),
+    Tag("sys.k8s_namespace", "Kubernetes namespace.", "ml-team", "outside Kubernetes"),
+    Tag("sys.k8s_node", "Kubernetes node.", "gpu-node-3", "the pod's spec does not pass it on"),
+    Tag("sys.slurm_job_id", "SLURM job.", "412077", "outside SLURM"),
+    Tag("sys.slurm_nodelist", "Nodes of the SLURM job.", "node[01-04]", "outside SLURM"),
+    Tag("sys.slurm_partition", "Partition of the SLURM job.", "gpu", "outside SLURM"),
+    Tag("sysmetrics.error", "Facts that failed, with the reason.", "gpu: nvidia-smi did not answer within 3 s", "nothing failed"),
+)
+
+_INDEX = re.compile(r"(?<=gpu_)\d+(?=_)")
+
+
+@lru_cache(maxsize=4096)
+def metrics_of(reading: str) -> tuple[Metric, ...]:
+    """The metrics that a reading feeds, their device numbers filled in; empty if it feeds none."""
+    index = _INDEX.search(reading)
+    template = _INDEX.sub("{index}", reading, count=1)
+    found = tuple(metric for metric in METRICS if metric.reading == template)
+    if index is None:
+        return found
+    return tuple(_numbered(metric, index.group()) for metric in found)
+
+
+def _numbered(metric: Metric, index: str) -> Metric:
+    return Metric(
+        key=metric.key.replace("{index}", index),
+        unit=metric.unit,
+        aggregate=metric.aggregate,
+        meaning=metric.meaning,
+        source=metric.source,
+        absent=metric.absent,
+        reading=metric.reading.replace("{index}", index),
+        scale=metric.scale,
+        per=metric.per and metric.per.replace("{index}", index),
+    )

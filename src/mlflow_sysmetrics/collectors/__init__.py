@@ -1,0 +1,43 @@
+"""Sampled metrics, one subject a file: Host -> readings.
+
+`open_*(host)` looks once whether the host has the subject and raises `Unavailable` if not.
+`collect()` returns readings under the names that `catalog.py` lists: gauges under their metric's
+key, counters as totals that only rise. What could not be read is left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from mlflow_sysmetrics.collectors.cpu import open_cpu
+from mlflow_sysmetrics.collectors.disk import open_disk
+from mlflow_sysmetrics.collectors.gpu import open_gpu
+from mlflow_sysmetrics.collectors.memory import open_memory
+from mlflow_sysmetrics.collectors.network import open_network
+from mlflow_sysmetrics.collectors.process_tree import open_process_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlflow_sysmetrics.host import Host
+
+
+class Collector(Protocol):
+    """What the sampler asks for readings, always from one thread."""
+
+    def collect(self) -> dict[str, float]:
+        """Readings by name. Whatever it raises costs this collector's readings of this tick."""
+
+    def close(self) -> None:
+        """Let go of what is held; may be called twice."""
+
+
+COLLECTORS: tuple[tuple[str, Callable[[Host], Collector]], ...] = (
+    ("cpu", open_cpu),
+    ("memory", open_memory),
+    ("disk", open_disk),
+    ("network", open_network),
+    ("process_tree", open_process_tree),
+    ("gpu", open_gpu),
+)
+"""Name and opener of each collector, in the order in which they are asked and shown."""

@@ -1,0 +1,180 @@
+"""The way to the machine: file roots, command runner, NVML loader, clock.
+
+Facts and collectors reach the machine through a `Host` and nothing else, so a test injects
+another one: a recorded tree under another root, a scripted command, a fake NVML module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import ModuleType
+
+COMMAND_TIMEOUT_S = 3.0
+"""What a command (`nvidia-smi`, `system_profiler`, …) may take; the bound on what it can cost."""
+
+_COMMAND_OUTPUT_BYTES = 1 << 20
+
+
+class Unavailable(Exception):  # noqa: N818 - a state of the host, not an error of ours
+    """A source that this host does not have; the message says why, for a person to read."""
+
+
+class Clock:
+    """Time that never jumps, for intervals, and wall time, for timestamps."""
+
+    # CLOCK_BOOTTIME also counts a laptop's sleep, so timestamps stay right after it.
+    _CLOCK_ID: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
+    def now_s(self) -> float:
+        """Seconds on a clock that never goes back."""
+        if self._CLOCK_ID is None:
+            return time.monotonic()
+        return time.clock_gettime(self._CLOCK_ID)
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class Host:
+    """One machine, as seen by this process.
+
+    Attributes:
+        root: Where `/proc`, `/sys` and `/etc` are found; `/` on the machine itself.
+        system: `Linux`, `Darwin` or `Windows`, as `platform.system()` names them.
+        environ: The process's environment.
+        clock: Time source of samples.
+    """
+
+    root: Path = Path("/")
+    system: str = field(default_factory=platform.system)
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def procfs(self) -> Path:
+        """The proc file system."""
+        return self.root / "proc"
+
+    @property
+    def sysfs(self) -> Path:
+        """The sys file system."""
+        return self.root / "sys"
+
+    def read_text(self, path: Path | str) -> str:
+        """Read a small file; a relative `path` is taken below `root`.
+
+        Raises:
+            Unavailable: The file is absent or may not be read.
+        """
+        try:
+            return (self.root / path).read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise Unavailable(f"{path}: {error.strerror or error}") from error
+
+    def run(self, command: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+        """Run a command and return what it prints, stderr left out.
+
+        However the command behaves (hangs, cannot be killed, prints without end), this returns
+        or raises within `timeout_s` and a little.
+
+        Raises:
+            Unavailable: Not installed, failed, too slow, or its output is too long.
+        """
+        name = command[0]
+        executable = shutil.which(name)
+        if executable is None:
+            raise Unavailable(f"{name} is not installed")
+        try:
+            process = subprocess.Popen(  # noqa: S603 - a fixed command found on the user's PATH
+                [executable, *command[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "LC_ALL": "C"},
+                start_new_session=True,  # so that its own children end with it
+            )
+        except OSError as error:
+            raise Unavailable(f"{name}: {error.strerror or error}") from error
+        output = _output_of(process, timeout_s)
+        if output is None:
+            raise Unavailable(f"{name} did not answer within {timeout_s:g} s")
+        if len(output) > _COMMAND_OUTPUT_BYTES:
+            raise Unavailable(f"{name} printed more than {_COMMAND_OUTPUT_BYTES} bytes")
+        if process.returncode != 0:
+            raise Unavailable(f"{name} failed with exit status {process.returncode}")
+        return output.decode("utf-8", errors="replace")
+
+    def load_nvml(self) -> ModuleType:
+        """Import `pynvml`, the module of the distribution nvidia-ml-py.
+
+        Raises:
+            Unavailable: It cannot be imported.
+        """
+        try:
+            return importlib.import_module("pynvml")
+        except Exception as error:  # noqa: BLE001 - a broken install raises whatever it likes
+            raise Unavailable(f"pynvml (nvidia-ml-py) cannot be imported: {error}") from error
+
+
+def _output_of(process: subprocess.Popen[bytes], timeout_s: float) -> bytes | None:
+    """The output, up to one byte over the limit; None where it takes longer than allowed.
+
+    A thread reads, since neither `select()` on a Windows pipe nor a timed read exists.
+    """
+    assert process.stdout is not None  # noqa: S101 - for the type checker; Popen was given a pipe
+    stdout = process.stdout
+    chunks: list[bytes] = []
+
+    def read() -> None:
+        with stdout:
+            chunks.append(stdout.read(_COMMAND_OUTPUT_BYTES + 1))
+
+    reader = threading.Thread(target=read, name="mlflow-sysmetrics-command", daemon=True)
+    deadline = time.monotonic() + timeout_s
+    try:
+        reader.start()
+        reader.join(timeout_s)
+        if reader.is_alive() or not chunks:
+            return None
+        if len(chunks[0]) <= _COMMAND_OUTPUT_BYTES:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        return chunks[0]
+    except subprocess.TimeoutExpired:
+        return None
+    except RuntimeError as error:  # no thread may start at interpreter shutdown (Python 3.12+)
+        raise Unavailable(f"cannot read a command's output: {error}") from error
+    finally:
+        _end(process)
+        if reader.ident is None:
+            stdout.close()
+        else:
+            reader.join(0.5)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill what still runs of a command; never wait for one that the kernel does not let go."""
+    if process.poll() is None:
+        with contextlib.suppress(OSError):
+            if sys.platform == "win32":
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.5)
