@@ -8,7 +8,7 @@ a rate. `metrics_of` tells which. The reference tables of the documentation are 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 
@@ -86,160 +86,275 @@ _NO_NVML = "without an NVIDIA GPU, its driver, or this counter on it"
 
 HOST_METRICS = (
     Metric(
-        "cpu_utilization_percentage", _PERCENT, _RATE,
+        "cpu_utilization_percentage",
+        _PERCENT,
+        _RATE,
         "Share of time in which the host's CPUs were busy, all of them together.",
-        "psutil.cpu_times", reading="cpu_busy_seconds", per="cpu_total_seconds", scale=100.0,
+        "psutil.cpu_times",
+        reading="cpu_busy_seconds",
+        per="cpu_total_seconds",
+        scale=100.0,
     ),
     Metric(
-        "cpu_load_average_1m", "processes", _MEAN,
+        "cpu_load_average_1m",
+        "processes",
+        _MEAN,
         "Processes running or waiting to run, mean over the last minute.",
-        "os.getloadavg", absent="on Windows",
+        "os.getloadavg",
+        absent="on Windows",
     ),
     Metric(
-        "system_memory_usage_megabytes", _MB, _MEAN,
-        "Memory in use on the host.", "psutil.virtual_memory",
+        "system_memory_usage_megabytes",
+        _MB,
+        _MEAN,
+        "Memory in use on the host.",
+        "psutil.virtual_memory",
     ),
     Metric(
-        "system_memory_usage_percentage", _PERCENT, _MEAN,
-        "Memory in use on the host, share of all.", "psutil.virtual_memory",
+        "system_memory_usage_percentage",
+        _PERCENT,
+        _MEAN,
+        "Memory in use on the host, share of all.",
+        "psutil.virtual_memory",
     ),
     Metric(
-        "swap_usage_megabytes", _MB, _MEAN,
-        "Swap in use on the host.", "psutil.swap_memory", absent="on a host without swap",
-    ),
-    Metric(
-        "swap_usage_percentage", _PERCENT, _MEAN,
-        "Swap in use on the host, share of all.", "psutil.swap_memory",
+        "swap_usage_megabytes",
+        _MB,
+        _MEAN,
+        "Swap in use on the host.",
+        "psutil.swap_memory",
         absent="on a host without swap",
     ),
     Metric(
-        "disk_usage_percentage", _PERCENT, _MEAN,
+        "swap_usage_percentage",
+        _PERCENT,
+        _MEAN,
+        "Swap in use on the host, share of all.",
+        "psutil.swap_memory",
+        absent="on a host without swap",
+    ),
+    Metric(
+        "disk_usage_percentage",
+        _PERCENT,
+        _MEAN,
         "Space in use on the root file system, share of what users may use.",
         "psutil.disk_usage",
     ),
     Metric(
-        "disk_usage_megabytes", _MB, _MEAN,
-        "Space in use on the root file system.", "psutil.disk_usage",
+        "disk_usage_megabytes",
+        _MB,
+        _MEAN,
+        "Space in use on the root file system.",
+        "psutil.disk_usage",
     ),
     Metric(
-        "disk_available_megabytes", _MB, _MEAN,
-        "Space left for users on the root file system.", "psutil.disk_usage",
+        "disk_available_megabytes",
+        _MB,
+        _MEAN,
+        "Space left for users on the root file system.",
+        "psutil.disk_usage",
     ),
     Metric(
-        "disk_read_megabytes_per_second", _MB_S, _RATE,
-        "Read from the host's disks.", "/proc/diskstats; psutil elsewhere",
+        "disk_read_megabytes_per_second",
+        _MB_S,
+        _RATE,
+        "Read from the host's disks.",
+        "/proc/diskstats; psutil elsewhere",
         absent="where the host shows no disk counters",
-        reading="disk_read_bytes", scale=_MEGA,
+        reading="disk_read_bytes",
+        scale=_MEGA,
     ),
     Metric(
-        "disk_write_megabytes_per_second", _MB_S, _RATE,
-        "Written to the host's disks.", "/proc/diskstats; psutil elsewhere",
+        "disk_write_megabytes_per_second",
+        _MB_S,
+        _RATE,
+        "Written to the host's disks.",
+        "/proc/diskstats; psutil elsewhere",
         absent="where the host shows no disk counters",
-        reading="disk_write_bytes", scale=_MEGA,
+        reading="disk_write_bytes",
+        scale=_MEGA,
     ),
     Metric(
-        "network_receive_megabytes", _MB, _TOTAL,
+        "network_receive_megabytes",
+        _MB,
+        _TOTAL,
         "Received over all interfaces, loopback included, since the run opened.",
-        "psutil.net_io_counters", reading="network_receive_bytes", scale=_MEGA,
+        "psutil.net_io_counters",
+        reading="network_receive_bytes",
+        scale=_MEGA,
     ),
     Metric(
-        "network_transmit_megabytes", _MB, _TOTAL,
+        "network_transmit_megabytes",
+        _MB,
+        _TOTAL,
         "Sent over all interfaces, loopback included, since the run opened.",
-        "psutil.net_io_counters", reading="network_transmit_bytes", scale=_MEGA,
+        "psutil.net_io_counters",
+        reading="network_transmit_bytes",
+        scale=_MEGA,
     ),
     Metric(
-        "network_receive_megabytes_per_second", _MB_S, _RATE,
+        "network_receive_megabytes_per_second",
+        _MB_S,
+        _RATE,
         "Received from other machines: physical interfaces only, so that nothing counts twice.",
-        "psutil.net_io_counters, /sys/class/net", absent="without such an interface",
-        reading="network_external_receive_bytes", scale=_MEGA,
+        "psutil.net_io_counters, /sys/class/net",
+        absent="without such an interface",
+        reading="network_external_receive_bytes",
+        scale=_MEGA,
     ),
     Metric(
-        "network_transmit_megabytes_per_second", _MB_S, _RATE,
+        "network_transmit_megabytes_per_second",
+        _MB_S,
+        _RATE,
         "Sent to other machines: physical interfaces only, so that nothing counts twice.",
-        "psutil.net_io_counters, /sys/class/net", absent="without such an interface",
-        reading="network_external_transmit_bytes", scale=_MEGA,
+        "psutil.net_io_counters, /sys/class/net",
+        absent="without such an interface",
+        reading="network_external_transmit_bytes",
+        scale=_MEGA,
     ),
 )
 
 PROCESS_METRICS = (
     Metric(
-        "process/cpu_usage_percentage", _PERCENT, _RATE,
+        "process/cpu_usage_percentage",
+        _PERCENT,
+        _RATE,
         "CPU time of the process tree; 100 is one core busy.",
-        "/proc/<pid>/stat; psutil elsewhere", reading="process/cpu_seconds", scale=100.0,
+        "/proc/<pid>/stat; psutil elsewhere",
+        reading="process/cpu_seconds",
+        scale=100.0,
     ),
     Metric(
-        "process/cpu_utilization_percentage", _PERCENT, _RATE,
+        "process/cpu_utilization_percentage",
+        _PERCENT,
+        _RATE,
         "CPU time of the process tree, share of the CPUs that it may use "
         "(cgroup quota, cpuset, affinity).",
-        "/proc/<pid>/stat; psutil elsewhere", reading="process/cpu_share_seconds", scale=100.0,
+        "/proc/<pid>/stat; psutil elsewhere",
+        reading="process/cpu_share_seconds",
+        scale=100.0,
     ),
     Metric(
-        "process/memory_rss_megabytes", _MB, _MEAN,
+        "process/memory_rss_megabytes",
+        _MB,
+        _MEAN,
         "Resident memory, summed over the tree; pages that processes share count for each.",
         "/proc/<pid>/statm; psutil elsewhere",
     ),
     Metric(
-        "process/memory_vms_megabytes", _MB, _MEAN,
-        "Address space, summed over the tree.", "/proc/<pid>/statm; psutil elsewhere",
+        "process/memory_vms_megabytes",
+        _MB,
+        _MEAN,
+        "Address space, summed over the tree.",
+        "/proc/<pid>/statm; psutil elsewhere",
     ),
     Metric(
-        "process/memory_uss_megabytes", _MB, _MEAN,
+        "process/memory_uss_megabytes",
+        _MB,
+        _MEAN,
         "Memory that no other process shares, summed over the tree: what ending it would free.",
         "/proc/<pid>/smaps_rollup; psutil elsewhere",
         absent="for processes of other users, and between its own, rarer samples",
     ),
     Metric(
-        "process/memory_usage_percentage", _PERCENT, _MEAN,
+        "process/memory_usage_percentage",
+        _PERCENT,
+        _MEAN,
         "Resident memory of the tree, share of the memory limit, or of the host's memory "
         "where there is none.",
         "/proc/<pid>/statm, cgroup; psutil elsewhere",
     ),
     Metric(
-        "process/num_processes", "processes", _MEAN, "Processes in the tree, its root included.",
+        "process/sampler_cpu_milliseconds",
+        "milliseconds",
+        _MEAN,
+        "CPU time that taking one sample cost.",
+        "thread CPU time of the sampler",
+    ),
+    Metric(
+        "process/num_processes",
+        "processes",
+        _MEAN,
+        "Processes in the tree, its root included.",
         "/proc/<pid>/stat; psutil elsewhere",
     ),
     Metric(
-        "process/num_threads", "threads", _MEAN, "Threads of the tree.",
+        "process/num_threads",
+        "threads",
+        _MEAN,
+        "Threads of the tree.",
         "/proc/<pid>/stat; psutil elsewhere",
     ),
     Metric(
-        "process/num_fds", "descriptors", _MEAN,
+        "process/num_fds",
+        "descriptors",
+        _MEAN,
         "Open file descriptors of the tree (handles on Windows): a steady climb is a leak.",
-        "/proc/<pid>/fd; psutil elsewhere", absent="for processes of other users",
+        "/proc/<pid>/fd; psutil elsewhere",
+        absent="for processes of other users",
     ),
     Metric(
-        "process/io_read_megabytes", _MB, _TOTAL,
+        "process/io_read_megabytes",
+        _MB,
+        _TOTAL,
         "Read from storage by the tree since the run opened.",
-        "/proc/<pid>/io; psutil elsewhere", absent="on macOS, and for processes of other users",
-        reading="process/io_read_bytes", scale=_MEGA,
+        "/proc/<pid>/io; psutil elsewhere",
+        absent="on macOS, and for processes of other users",
+        reading="process/io_read_bytes",
+        scale=_MEGA,
     ),
     Metric(
-        "process/io_write_megabytes", _MB, _TOTAL,
+        "process/io_write_megabytes",
+        _MB,
+        _TOTAL,
         "Written to storage by the tree since the run opened.",
-        "/proc/<pid>/io; psutil elsewhere", absent="on macOS, and for processes of other users",
-        reading="process/io_write_bytes", scale=_MEGA,
+        "/proc/<pid>/io; psutil elsewhere",
+        absent="on macOS, and for processes of other users",
+        reading="process/io_write_bytes",
+        scale=_MEGA,
     ),
 )
 
 GPU_METRICS = (
     Metric(
-        "gpu_{index}_utilization_percentage", _PERCENT, _MEAN,
-        "Share of time in which at least one kernel ran.", _NVML, _NO_NVML,
+        "gpu_{index}_utilization_percentage",
+        _PERCENT,
+        _MEAN,
+        "Share of time in which at least one kernel ran.",
+        _NVML,
+        _NO_NVML,
     ),
     Metric(
-        "gpu_{index}_memory_usage_megabytes", _MB, _MEAN,
-        "GPU memory in use, by all processes.", _NVML, _NO_NVML,
+        "gpu_{index}_memory_usage_megabytes",
+        _MB,
+        _MEAN,
+        "GPU memory in use, by all processes.",
+        _NVML,
+        _NO_NVML,
     ),
     Metric(
-        "gpu_{index}_memory_usage_percentage", _PERCENT, _MEAN,
-        "GPU memory in use, share of all.", _NVML, _NO_NVML,
+        "gpu_{index}_memory_usage_percentage",
+        _PERCENT,
+        _MEAN,
+        "GPU memory in use, share of all.",
+        _NVML,
+        _NO_NVML,
     ),
     Metric(
-        "gpu_{index}_power_usage_watts", "watts", _MEAN, "Power draw.", _NVML, _NO_NVML,
+        "gpu_{index}_power_usage_watts",
+        "watts",
+        _MEAN,
+        "Power draw.",
+        _NVML,
+        _NO_NVML,
     ),
     Metric(
-        "gpu_{index}_power_usage_percentage", _PERCENT, _MEAN,
-        "Power draw, share of the limit in force.", _NVML, _NO_NVML,
+        "gpu_{index}_power_usage_percentage",
+        _PERCENT,
+        _MEAN,
+        "Power draw, share of the limit in force.",
+        _NVML,
+        _NO_NVML,
     ),
 )
 
@@ -250,30 +365,45 @@ TAGS = (
     Tag("sys.cpu_cores", "Logical CPUs of the host.", "64"),
     Tag("sys.cpu_physical_cores", "Physical cores of the host.", "32", "it cannot be told"),
     Tag(
-        "sys.cpu_limit", "CPUs this process may use (cgroup quota, cpuset, affinity).", "3.5",
+        "sys.cpu_limit",
+        "CPUs this process may use (cgroup quota, cpuset, affinity).",
+        "3.5",
         "nothing bounds the process below the host",
     ),
     Tag("sys.memory_gb", "Memory of the host, 10^9 bytes.", "540.63"),
     Tag(
-        "sys.memory_limit_gb", "Memory limit of the tightest cgroup, 10^9 bytes.", "17.18",
+        "sys.memory_limit_gb",
+        "Memory limit of the tightest cgroup, 10^9 bytes.",
+        "17.18",
         "nothing bounds the process below the host",
     ),
     Tag("sys.disk_free_gb", "Space free where the run was started, 10^9 bytes.", "812.4"),
     Tag("sys.disk_total_gb", "Size of that file system, 10^9 bytes.", "1967.84"),
-    Tag("sys.platform", "Platform string of Python.", "Linux-6.8.0-45-generic-x86_64-with-glibc2.39"),
+    Tag(
+        "sys.platform", "Platform string of Python.", "Linux-6.8.0-45-generic-x86_64-with-glibc2.39"
+    ),
     Tag("sys.os", "Name of the operating system.", "Ubuntu 24.04.1 LTS"),
     Tag("sys.kernel", "Kernel release.", "6.8.0-45-generic"),
     Tag("sys.arch", "Machine architecture.", "x86_64"),
     Tag("sys.hostname", "Network name of the host.", "node-17"),
     Tag("sys.python", "Python implementation and version.", "CPython 3.12.7"),
     Tag(
-        "sys.gpu", "GPU models; `None` on a host that was looked at and has none.",
-        "8 x NVIDIA H100 80GB HBM3", "the GPUs could not be asked",
+        "sys.gpu",
+        "GPU models; `None` on a host that was looked at and has none.",
+        "8 x NVIDIA H100 80GB HBM3",
+        "the GPUs could not be asked",
     ),
     Tag("sys.gpu_count", "Number of GPUs.", "8", "there is no GPU"),
-    Tag("sys.gpu_memory_gb", "Memory of all GPUs together, 10^9 bytes.", "683.98", "it is not told"),
+    Tag(
+        "sys.gpu_memory_gb", "Memory of all GPUs together, 10^9 bytes.", "683.98", "it is not told"
+    ),
     Tag("sys.gpu_driver", "Version of the GPU driver.", "560.35.03", "without an NVIDIA driver"),
-    Tag("sys.cuda", "Newest CUDA version that the driver supports.", "12.6", "without an NVIDIA driver"),
+    Tag(
+        "sys.cuda",
+        "Newest CUDA version that the driver supports.",
+        "12.6",
+        "without an NVIDIA driver",
+    ),
     Tag("sys.container", "Container runtime around the process.", "docker", "in no container"),
     Tag("sys.virtualization", "Hypervisor under the host.", "kvm", "on bare metal, or not told"),
     Tag("sys.k8s_pod", "Kubernetes pod.", "trainer-0", "outside Kubernetes"),
@@ -282,32 +412,49 @@ TAGS = (
     Tag("sys.slurm_job_id", "SLURM job.", "412077", "outside SLURM"),
     Tag("sys.slurm_nodelist", "Nodes of the SLURM job.", "node[01-04]", "outside SLURM"),
     Tag("sys.slurm_partition", "Partition of the SLURM job.", "gpu", "outside SLURM"),
-    Tag("sysmetrics.error", "Facts that failed, with the reason.", "gpu: nvidia-smi did not answer within 3 s", "nothing failed"),
+    Tag(
+        "sysmetrics.error",
+        "Facts that failed, with the reason.",
+        "gpu: nvidia-smi did not answer within 3 s",
+        "nothing failed",
+    ),
 )
 
-_INDEX = re.compile(r"(?<=gpu_)\d+(?=_)")
+_INDEX = re.compile(r"gpu_(\d+)(?=_)")
 
 
 @lru_cache(maxsize=4096)
 def metrics_of(reading: str) -> tuple[Metric, ...]:
     """The metrics that a reading feeds, their device numbers filled in; empty if it feeds none."""
-    index = _INDEX.search(reading)
-    template = _INDEX.sub("{index}", reading, count=1)
-    found = tuple(metric for metric in METRICS if metric.reading == template)
-    if index is None:
-        return found
-    return tuple(_numbered(metric, index.group()) for metric in found)
+    index, template = _split_index(reading)
+    return tuple(_numbered(metric, index) for metric in METRICS if metric.reading == template)
+
+
+def metric_of(key: str) -> Metric:
+    """The metric that is logged under a key (without `system/`), its device number filled in.
+
+    Raises:
+        KeyError: There is none.
+    """
+    index, template = _split_index(key)
+    for metric in METRICS:
+        if metric.key == template:
+            return _numbered(metric, index)
+    raise KeyError(key)
+
+
+def _split_index(name: str) -> tuple[str, str]:
+    """`gpu_3_power_usage_watts` is number `3` of `gpu_{index}_power_usage_watts`."""
+    match = _INDEX.match(name)
+    return (match[1], f"gpu_{{index}}{name[match.end(1) :]}") if match else ("", name)
 
 
 def _numbered(metric: Metric, index: str) -> Metric:
-    return Metric(
+    if not index:
+        return metric
+    return replace(
+        metric,
         key=metric.key.replace("{index}", index),
-        unit=metric.unit,
-        aggregate=metric.aggregate,
-        meaning=metric.meaning,
-        source=metric.source,
-        absent=metric.absent,
         reading=metric.reading.replace("{index}", index),
-        scale=metric.scale,
         per=metric.per and metric.per.replace("{index}", index),
     )

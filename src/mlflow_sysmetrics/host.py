@@ -129,7 +129,7 @@ class Host:
         """
         try:
             return importlib.import_module("pynvml")
-        except Exception as error:  # noqa: BLE001 - a broken install raises whatever it likes
+        except Exception as error:  # a broken install raises whatever it likes
             raise Unavailable(f"pynvml (nvidia-ml-py) cannot be imported: {error}") from error
 
 

@@ -1,0 +1,85 @@
+"""Print a run's tags and a table of its metrics, from the store that MLflow is set to.
+
+    python scripts/show_run.py [RUN_ID]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+import mlflow
+from mlflow import MlflowClient
+
+from mlflow_sysmetrics.catalog import PREFIX, metric_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from mlflow.entities import Run
+
+_HEADER = ("metric", "unit", "last", "mean", "peak", "points")
+
+
+def show(run: Run) -> None:
+    """Print a run's tags and metrics, those that MLflow keeps for itself left out."""
+    print(f"Run {run.info.run_name}, {run.info.run_id}, in {mlflow.get_tracking_uri()}\n")
+    tags = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")}
+    print(tags_table(tags) or "no tags")
+    print()
+    print(metrics_table(run) if run.data.metrics else "no metrics")
+
+
+def tags_table(tags: Mapping[str, str]) -> str:
+    """One line a tag, in alphabetical order."""
+    width = max(map(len, tags), default=0)
+    return "\n".join(f"{key:{width}}  {tags[key]}" for key in sorted(tags))
+
+
+def metrics_table(run: Run) -> str:
+    """One line a metric: its last value, mean, peak, and number of points."""
+    client = MlflowClient()
+    rows = []
+    for key in sorted(run.data.metrics):
+        values = [point.value for point in client.get_metric_history(run.info.run_id, key)]
+        figures = (run.data.metrics[key], sum(values) / len(values), max(values))
+        rows.append((key, unit_of(key), *(f"{value:,.2f}" for value in figures), str(len(values))))
+    return _aligned([_HEADER, *rows])
+
+
+def unit_of(key: str) -> str:
+    """The unit of a system metric; empty for one that a training script logged."""
+    try:
+        return metric_of(key.removeprefix(PREFIX)).unit
+    except KeyError:
+        return ""
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell, text to the left and figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+    def line(row: Iterable[str]) -> str:
+        key, unit, *figures = (
+            cell.ljust(width) if index < 2 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        return "  ".join([key, unit, *figures])
+
+    return "\n".join(map(line, rows))
+
+
+def main() -> None:
+    """Show the run that is asked for; exit status 1 if there is none."""
+    parser = argparse.ArgumentParser(description="Print a run's tags and metrics.")
+    parser.add_argument("run_id", nargs="?", help="by default the latest run of the store")
+    run_id = parser.parse_args().run_id
+    run = MlflowClient().get_run(run_id) if run_id else mlflow.last_active_run()
+    if run is None:
+        sys.exit(f"There is no run in {mlflow.get_tracking_uri()}")
+    show(run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Check the code and run the tests, in an environment made for it.
+
+    python3 scripts/test.py [--mlflow VERSION] [pytest's arguments]
+
+All it needs is Python 3.10 or newer with pip. The environment is `.venv-test` in the repository;
+the package is installed there as a wheel, and anew whenever its sources have changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from _environment import ROOT, Environment, ScriptError, run_main
+
+_CHECKS = (
+    ("ruff", "check"),
+    ("ruff", "format", "--check"),
+    ("mypy",),
+)
+
+
+def main() -> int:
+    """Run what the command line asks for; pytest's exit status."""
+    options, pytest_arguments = _parser().parse_known_args()
+    if options.mlflow is None:
+        environment = Environment(
+            ROOT / ".venv-test", ("mlflow", "--group", "test", "--group", "lint")
+        )
+        environment.prepare()
+        _check(environment)
+    else:
+        environment = Environment(
+            ROOT / f".venv-test-mlflow-{_in_file_name(options.mlflow)}",
+            (f"mlflow=={options.mlflow}", "--group", "test"),
+        )
+        environment.prepare()
+        pytest_arguments = pytest_arguments or ["tests/integration"]
+    return environment.run(["-m", "pytest", *pytest_arguments])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Check the code with ruff and mypy and run the tests. Makes its own "
+        "environment, .venv-test, and keeps it up to date.",
+        epilog="All other arguments go to pytest, for instance: tests/unit -k cgroup",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--mlflow",
+        metavar="VERSION",
+        help="run the integration tests on this version of MLflow, for instance '2.16.*', "
+        "in an environment of its own",
+    )
+    return parser
+
+
+def _check(environment: Environment) -> None:
+    for tool, *arguments in _CHECKS:
+        print("$", tool, *arguments, flush=True)
+        if environment.run(["-m", tool, *arguments]):
+            raise ScriptError(f"{' '.join([tool, *arguments])} found something; tests were not run")
+
+
+def _in_file_name(version: str) -> str:
+    """`2.16.*` is `2.16`."""
+    return re.sub(r"[^\w.]+", "-", version).strip(".-")
+
+
+if __name__ == "__main__":
+    run_main(main)

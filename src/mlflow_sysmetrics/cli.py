@@ -1,0 +1,107 @@
+"""The command `mlflow-sysmetrics`: what the plugin sees on this host, and whether it is on."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from mlflow_sysmetrics import diagnosis
+from mlflow_sysmetrics.catalog import PREFIX, metric_of
+from mlflow_sysmetrics.facts import host_tags
+from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.sampler import Collectors, default_openers
+from mlflow_sysmetrics.tables import text_table
+from mlflow_sysmetrics.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mlflow-sysmetrics")
+def main() -> None:
+    """Host facts and system metrics for MLflow runs.
+
+    Switch the plugin on with MLFLOW_RUN_CONTEXT_PROVIDER=sysmetrics,sysmonitor.
+    """
+
+
+@main.command()
+@_json_option
+def doctor(*, as_json: bool) -> None:
+    """Tell what works here, what does not, and why.
+
+    Exit status 1 if something that is switched on cannot work, or a setting is refused.
+    """
+    report = diagnosis.diagnose()
+    click.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.as_text())
+    if report.problems:
+        raise SystemExit(1)
+
+
+@main.command()
+@_json_option
+def tags(*, as_json: bool) -> None:
+    """Print the host's tags as a run would get them."""
+    found = host_tags()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo(text_table(found.items()))
+
+
+@main.command()
+@_json_option
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    help="Seconds over which rates are taken.",
+)
+@click.option("--watch", is_flag=True, help="Go on until Ctrl-C.")
+def metrics(*, as_json: bool, interval: float, watch: bool) -> None:
+    """Sample this host once and print its metrics, with units and meaning.
+
+    The metrics under process/ are those of this command itself.
+    """
+    with _open_window() as (window, collectors):
+        while True:
+            time.sleep(interval)
+            window.add(collectors.collect())
+            values = window.close()
+            if as_json:
+                click.echo(json.dumps({PREFIX + key: value for key, value in values.items()}))
+            else:
+                if watch:
+                    click.clear()
+                click.echo(_metrics_table(values))
+            if not watch:
+                return
+
+
+@contextmanager
+def _open_window() -> Iterator[tuple[Window, Collectors]]:
+    collectors = Collectors(Host(), default_openers())
+    window = Window()
+    window.add(collectors.collect())
+    try:
+        yield window, collectors
+    except KeyboardInterrupt:
+        click.echo()  # the prompt begins on a line of its own
+    finally:
+        collectors.close()
+
+
+def _metrics_table(values: dict[str, float]) -> str:
+    rows = []
+    for key, value in values.items():
+        metric = metric_of(key)
+        rows.append((PREFIX + key, f"{value:,.3f}", metric.unit, metric.meaning))
+    return text_table(rows)

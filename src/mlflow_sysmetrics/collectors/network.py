@@ -1,0 +1,71 @@
+"""What the host's network interfaces receive and send."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import psutil
+
+from mlflow_sysmetrics.collectors.counters import KeyedTotal
+from mlflow_sysmetrics.host import Unavailable
+
+if TYPE_CHECKING:
+    from mlflow_sysmetrics.host import Host
+
+
+_LOOPBACK = re.compile(r"lo\d*|loopback.*", re.IGNORECASE)
+
+
+class NetworkCollector:
+    """Bytes over all interfaces, as MLflow counts, and over those that lead to other machines."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._external: dict[str, bool] = {}
+        self._totals = {
+            name: KeyedTotal()
+            for name in (
+                "network_receive_bytes",
+                "network_transmit_bytes",
+                "network_external_receive_bytes",
+                "network_external_transmit_bytes",
+            )
+        }
+
+    def collect(self) -> dict[str, float]:
+        """Counters in bytes, from the collector's first look on."""
+        interfaces = psutil.net_io_counters(pernic=True, nowrap=False)
+        received = {name: each.bytes_recv for name, each in interfaces.items()}
+        sent = {name: each.bytes_sent for name, each in interfaces.items()}
+        counters = {"network_receive_bytes": received, "network_transmit_bytes": sent}
+        if external := self._external_among(set(interfaces)):
+            counters["network_external_receive_bytes"] = {n: received[n] for n in external}
+            counters["network_external_transmit_bytes"] = {n: sent[n] for n in external}
+        return {name: self._totals[name].update(values) for name, values in counters.items()}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _external_among(self, names: set[str]) -> list[str]:
+        """Interfaces whose traffic leaves the machine and is counted on no other one.
+
+        On Linux those with hardware behind them: what a bridge, bond, VLAN or tunnel carries
+        passes through one of them. A container sees no hardware: there, all but loopback.
+        """
+        for name in names - self._external.keys():
+            self._external[name] = (self._host.sysfs / "class/net" / name / "device").exists()
+        return [name for name in names if self._external[name]] or [
+            name for name in names if _LOOPBACK.fullmatch(name) is None
+        ]
+
+
+def open_network(host: Host) -> NetworkCollector:
+    """Open the interface counters.
+
+    Raises:
+        Unavailable: The host has no interface.
+    """
+    if not psutil.net_io_counters(pernic=True, nowrap=False):
+        raise Unavailable("the system shows no network interface")
+    return NetworkCollector(host)

@@ -1,0 +1,196 @@
+"""What `mlflow-sysmetrics doctor` finds: is it installed, on, attached, and what can it read."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points, version
+from typing import TYPE_CHECKING, Any
+
+from mlflow_sysmetrics import seam
+from mlflow_sysmetrics.facts import host_tags
+from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.providers import SysMetricsRunContextProvider
+from mlflow_sysmetrics.sampler import Collectors, default_openers
+from mlflow_sysmetrics.settings import (
+    PROVIDERS_GROUP,
+    PROVIDERS_VARIABLE,
+    SYSMETRICS,
+    SYSMONITOR,
+    VARIABLES,
+    Settings,
+    switched_on,
+    unknown_providers,
+)
+from mlflow_sysmetrics.tables import text_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_AVAILABLE = "available"
+_MLFLOW_SWITCH = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One entry point.
+
+    Attributes:
+        installed: Whether MLflow finds it among the installed distributions.
+        switched_on: Whether MLFLOW_RUN_CONTEXT_PROVIDER lists it.
+        detached: Why MLflow does not use it when it is switched on; None if it does.
+    """
+
+    installed: bool
+    switched_on: bool
+    detached: str | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: its value in force and the variable that set it, or `default`."""
+
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the doctor found.
+
+    Attributes:
+        versions: Version by package name.
+        providers: By entry point name.
+        sources: `available`, or the reason why not, by collector name.
+        settings: By variable name.
+        notes: What is as it should be, but good to know.
+        problems: What keeps something that is switched on from working.
+    """
+
+    versions: dict[str, str]
+    providers: dict[str, Provider]
+    sources: dict[str, str]
+    settings: dict[str, Setting]
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """For the terminal."""
+        blocks = [
+            "  ".join(f"{name} {number}" for name, number in self.versions.items()),
+            "Providers\n" + text_table(_provider_rows(self.providers), indent="  "),
+            "Sources of metrics\n" + text_table(self.sources.items(), indent="  "),
+            "Settings\n"
+            + text_table(
+                (
+                    (name, "" if each.value is None else str(each.value), each.origin)
+                    for name, each in self.settings.items()
+                ),
+                indent="  ",
+            ),
+        ]
+        blocks += [f"Note: {note}" for note in self.notes]
+        blocks += [f"Problem: {problem}" for problem in self.problems]
+        if not self.problems:
+            blocks.append("No problem found.")
+        return "\n\n".join(blocks)
+
+
+def _provider_rows(providers: dict[str, Provider]) -> list[tuple[str, ...]]:
+    return [
+        (
+            name,
+            "installed" if each.installed else "not installed",
+            "switched on" if each.switched_on else "switched off",
+            "attached to MLflow" if each.detached is None else f"not attached: {each.detached}",
+        )
+        for name, each in providers.items()
+    ]
+
+
+def diagnose() -> Report:
+    """Look at this host, this environment and this MLflow."""
+    providers = _providers()
+    settings = Settings.from_env()
+    return Report(
+        versions={
+            "mlflow-sysmetrics": version("mlflow-sysmetrics"),
+            "MLflow": version("mlflow-skinny"),
+            "Python": platform.python_version(),
+        },
+        providers=providers,
+        sources=_sources(),
+        settings={
+            variable.name: Setting(
+                getattr(settings, variable.field),
+                settings.origins.get(variable.field, "default"),
+            )
+            for variable in VARIABLES
+        },
+        notes=tuple(_notes(providers)),
+        problems=(*unknown_providers(), *settings.problems, *_problems(providers)),
+    )
+
+
+def _providers() -> dict[str, Provider]:
+    installed = {entry.name for entry in entry_points(group=PROVIDERS_GROUP)}
+    reasons = {SYSMETRICS: _why_no_tags(), SYSMONITOR: _why_no_metrics()}
+    return {
+        name: Provider(name in installed, switched_on(name), reason)
+        for name, reason in reasons.items()
+    }
+
+
+def _why_no_tags() -> str | None:
+    """Why MLflow would not ask our tag provider; None if it would."""
+    from mlflow.tracking.context.registry import _run_context_provider_registry  # noqa: PLC0415
+
+    if any(
+        isinstance(each, SysMetricsRunContextProvider) for each in _run_context_provider_registry
+    ):
+        return None
+    return "MLflow did not load its entry point"
+
+
+def _why_no_metrics() -> str | None:
+    """Why MLflow would not construct our monitor; None if it would."""
+    try:
+        attached = seam.is_attached()
+    except Exception as error:  # noqa: BLE001 - MLflow, psutil or pynvml broken at import
+        return f"MLflow's monitor cannot be imported: {error!r}"
+    return None if attached else "MLflow did not load its entry point"
+
+
+def _sources() -> dict[str, str]:
+    openers = default_openers()
+    collectors = Collectors(Host(), openers)
+    collectors.close()
+    return {name: collectors.unavailable.get(name, _AVAILABLE) for name, _ in openers}
+
+
+def _notes(providers: dict[str, Provider]) -> Iterator[str]:
+    if not any(provider.switched_on for provider in providers.values()):
+        yield (
+            "nothing is switched on; to switch on all: "
+            f"export {PROVIDERS_VARIABLE}={SYSMETRICS},{SYSMONITOR}"
+        )
+    switch = os.environ.get(_MLFLOW_SWITCH)
+    if switch is not None and switch.lower() in {"false", "0"}:
+        yield f"{_MLFLOW_SWITCH}={switch} keeps runs from being sampled unless they ask for it"
+    if error := host_tags().get("sysmetrics.error"):
+        yield f"some facts could not be read: {error}"
+
+
+def _problems(providers: dict[str, Provider]) -> Iterator[str]:
+    for name, provider in providers.items():
+        if not provider.switched_on:
+            continue
+        if not provider.installed:
+            yield f"{name} is switched on but not installed: pip install mlflow-sysmetrics"
+        if provider.detached is not None:
+            yield f"{name} is switched on but not attached: {provider.detached}"

@@ -1,0 +1,117 @@
+"""Static facts, one subject a file: Host -> tags.
+
+A fact raises `Unavailable` where the host does not have its subject, and leaves a value empty
+that cannot be told: neither makes a tag. All keys are in `catalog.TAGS`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH
+from mlflow_sysmetrics.facts.container import read_container, read_virtualization
+from mlflow_sysmetrics.facts.cpu import (
+    read_cpu,
+    read_cpu_cores,
+    read_cpu_limit,
+    read_cpu_physical_cores,
+)
+from mlflow_sysmetrics.facts.disk import read_disk
+from mlflow_sysmetrics.facts.gpu import read_gpu
+from mlflow_sysmetrics.facts.memory import read_memory, read_memory_limit
+from mlflow_sysmetrics.facts.probes import Probes, read_fact
+from mlflow_sysmetrics.facts.scheduler import read_kubernetes, read_slurm
+from mlflow_sysmetrics.facts.system import read_os, read_system
+from mlflow_sysmetrics.host import Host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mlflow_sysmetrics.facts.probes import Fact, Outcome
+
+FACTS: tuple[Fact, ...] = (
+    ("cpu", read_cpu),
+    ("cpu_cores", read_cpu_cores),
+    ("cpu_physical_cores", read_cpu_physical_cores),
+    ("cpu_limit", read_cpu_limit),
+    ("memory", read_memory),
+    ("memory_limit", read_memory_limit),
+    ("disk", read_disk),
+    ("system", read_system),
+    ("os", read_os),
+    ("gpu", read_gpu),
+    ("container", read_container),
+    ("virtualization", read_virtualization),
+    ("kubernetes", read_kubernetes),
+    ("slurm", read_slurm),
+)
+"""Name and reader of each fact, in the order in which they are shown."""
+
+FACTS_BUDGET_S = 2.0
+"""How long all facts together may hold up the first run of a process."""
+
+_DISK: Fact = ("disk", read_disk)
+
+
+def collect_tags(host: Host, budget_s: float = FACTS_BUDGET_S) -> dict[str, str]:
+    """The tags of a host, read now.
+
+    A fact that fails, or does not answer within the budget, is named in `sysmetrics.error`.
+    """
+    probes = Probes(FACTS, host, budget_s)
+    probes.wait()
+    return _as_tags(probes.outcomes().values())
+
+
+def host_tags(budget_s: float = FACTS_BUDGET_S) -> dict[str, str]:
+    """The tags of this machine.
+
+    What does not change is read once a process; free disk space, and in which directory, each
+    time. Only the first call waits, `budget_s` at the most; a fact that answers later is in the
+    later calls. Safe to call from several threads, and in a forked child.
+    """
+    probes = _this_machine.probes(budget_s)
+    probes.wait()
+    outcomes = probes.outcomes()
+    outcomes["disk"] = read_fact(_DISK, Host())
+    return _as_tags(outcomes[name] for name, _ in FACTS)
+
+
+def _as_tags(outcomes: Iterable[Outcome]) -> dict[str, str]:
+    tags: dict[str, str] = {}
+    errors = []
+    for outcome in outcomes:
+        tags.update(outcome.tags)
+        if outcome.error:
+            errors.append(outcome.error)
+    tags["sysmetrics.error"] = "; ".join(errors)
+    return {key: value[:MAX_TAG_LENGTH] for key, value in tags.items() if value}
+
+
+class _ThisMachine:
+    """The one reading of this machine's facts that a process makes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._probes: Probes | None = None
+
+    def probes(self, budget_s: float) -> Probes:
+        with self._lock:
+            if self._probes is None:
+                static = (fact for fact in FACTS if fact != _DISK)
+                self._probes = Probes(static, Host(), budget_s)
+            return self._probes
+
+    def after_fork(self) -> None:
+        """Keep what is known; begin anew what a thread, which no child inherits, was reading."""
+        self._lock = threading.Lock()
+        if self._probes is not None and not self._probes.is_settled:
+            self._probes = None
+
+
+_this_machine = _ThisMachine()
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_this_machine.after_fork)

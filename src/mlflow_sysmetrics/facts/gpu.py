@@ -1,0 +1,89 @@
+"""The host's GPUs: how many, which, and what the driver supports."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from mlflow_sysmetrics.facts.units import gigabytes
+from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.sources import nvidia_smi
+from mlflow_sysmetrics.sources.nvml import Inventory, open_nvml
+from mlflow_sysmetrics.sources.system_profiler import read_system_profiler
+from mlflow_sysmetrics.sources.win32_video import read_win32_video
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mlflow_sysmetrics.host import Host
+
+
+class GpusNotToldError(Exception):
+    """There may be GPUs, but what should name them does not."""
+
+
+def read_gpu(host: Host) -> dict[str, str]:
+    """Models, number, memory, driver and CUDA version.
+
+    On Linux and Windows NVML tells. Without it, `nvidia-smi` does on Linux, and the system's own
+    list of adapters on Windows, as on macOS.
+
+    Raises:
+        GpusNotToldError: A tool that is there fails, so that nothing can be said.
+        ParseError: It prints what it should not.
+    """
+    if host.system == "Darwin":
+        inventory = _ask(read_system_profiler, host)
+    else:
+        try:
+            inventory = _ask_nvml(host)
+        except Unavailable as without_nvml:
+            inventory = _ask_others(host, without_nvml)
+    return gpu_tags(inventory)
+
+
+def gpu_tags(inventory: Inventory) -> dict[str, str]:
+    """The tags of an inventory; what it does not tell becomes none."""
+    devices = inventory.devices
+    if not devices:
+        return {"sys.gpu": "None"}
+    sizes = [device.memory_bytes for device in devices if device.memory_bytes]
+    return {
+        "sys.gpu": describe_models(device.name for device in devices),
+        "sys.gpu_count": str(len(devices)),
+        "sys.gpu_memory_gb": gigabytes(sum(sizes)) if len(sizes) == len(devices) else "",
+        "sys.gpu_driver": inventory.driver or "",
+        "sys.cuda": inventory.cuda or "",
+    }
+
+
+def describe_models(names: Iterable[str]) -> str:
+    """`8 x NVIDIA H100 80GB HBM3`, or `2 x NVIDIA A100, Tesla T4` by the first of each model."""
+    counts = Counter(names)
+    return ", ".join(name if count == 1 else f"{count} x {name}" for name, count in counts.items())
+
+
+def _ask_nvml(host: Host) -> Inventory:
+    nvml = open_nvml(host)
+    try:
+        return nvml.inventory()
+    finally:
+        nvml.close()
+
+
+def _ask_others(host: Host, without_nvml: Unavailable) -> Inventory:
+    if host.system == "Windows":
+        return _ask(read_win32_video, host)
+    if nvidia_smi.is_installed():
+        return _ask(nvidia_smi.read_nvidia_smi, host)
+    if (host.root / "dev/nvidiactl").exists():
+        raise GpusNotToldError(f"there is an NVIDIA driver, but {without_nvml}") from without_nvml
+    return Inventory(driver=None, cuda=None, devices=())
+
+
+def _ask(tool: Callable[[Host], Inventory], host: Host) -> Inventory:
+    """Ask a tool that should be there: its silence is a failure and does not mean "none"."""
+    try:
+        return tool(host)
+    except Unavailable as silence:
+        raise GpusNotToldError(str(silence)) from silence

@@ -1,0 +1,102 @@
+"""Facts read side by side, each alone: one that fails or hangs costs but itself."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from mlflow_sysmetrics.facts.gpu import GpusNotToldError
+from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.sources import ParseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from mlflow_sysmetrics.host import Host
+
+    Fact: TypeAlias = "tuple[str, Callable[[Host], dict[str, str]]]"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a fact.
+
+    Attributes:
+        tags: Its tags; empty where the host does not have the subject.
+        error: Why it failed; empty where it did not.
+    """
+
+    tags: Mapping[str, str]
+    error: str = ""
+
+
+def read_fact(fact: Fact, host: Host) -> Outcome:
+    """Read one fact, whatever it raises."""
+    name, read = fact
+    try:
+        return Outcome(read(host))
+    except Unavailable as absence:
+        logger.debug("no fact %s: %s", name, absence)
+        return Outcome({})
+    except Exception as error:  # the boundary: a fact may fail in ways that nobody foresaw
+        logger.debug("fact %s failed", name, exc_info=True)
+        is_foreseen = isinstance(error, GpusNotToldError | ParseError)
+        reason = str(error) if is_foreseen else f"{type(error).__name__}: {error}"
+        return Outcome({}, f"{name}: {reason}")
+
+
+class Probes:
+    """Facts being read, each in a daemon thread of its own, and what has come of them so far.
+
+    One that answers late still answers: `outcomes()` has it from then on.
+
+    Args:
+        facts: What to read.
+        host: Where.
+        budget_s: How long `wait()` may take, counted from now, for all of them together.
+    """
+
+    def __init__(self, facts: Iterable[Fact], host: Host, budget_s: float) -> None:
+        self._facts = tuple(facts)
+        self._host = host
+        self._budget_s = budget_s
+        self._deadline_s = time.monotonic() + budget_s
+        self._outcomes: dict[str, Outcome] = {}
+        self._threads = [self._start(fact) for fact in self._facts]
+
+    def wait(self) -> None:
+        """Wait until all have answered or the budget is used up; returns at once from then on."""
+        for thread in self._threads:
+            thread.join(max(0.0, self._deadline_s - time.monotonic()))
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is nothing more to wait for."""
+        has_all = len(self._outcomes) == len(self._facts)
+        return has_all or time.monotonic() >= self._deadline_s
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """Outcomes by the facts' names, in their order."""
+        late = f"did not answer within {self._budget_s:g} s"
+        return {
+            name: self._outcomes.get(name) or Outcome({}, f"{name}: {late}")
+            for name, _ in self._facts
+        }
+
+    def _start(self, fact: Fact) -> threading.Thread:
+        name = f"mlflow-sysmetrics-fact-{fact[0]}"
+        thread = threading.Thread(target=self._read, args=(fact,), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is going down, or there is no room for a thread
+            thread = threading.current_thread()
+            self._read(fact)
+        return thread
+
+    def _read(self, fact: Fact) -> None:
+        self._outcomes[fact[0]] = read_fact(fact, self._host)

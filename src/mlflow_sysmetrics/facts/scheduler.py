@@ -1,0 +1,55 @@
+"""What placed the process here: Kubernetes or SLURM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.sources.container import SERVICE_ACCOUNT, is_in_kubernetes
+
+if TYPE_CHECKING:
+    from mlflow_sysmetrics.host import Host
+
+# A pod's spec may pass these on through the downward API, under whatever name; these are usual.
+_POD = ("POD_NAME", "MY_POD_NAME", "K8S_POD_NAME")
+_NAMESPACE = ("POD_NAMESPACE", "MY_POD_NAMESPACE", "K8S_POD_NAMESPACE", "K8S_NAMESPACE")
+_NODE = ("NODE_NAME", "MY_NODE_NAME", "K8S_NODE_NAME")
+
+_SLURM_TAGS = {
+    "sys.slurm_job_id": "SLURM_JOB_ID",
+    "sys.slurm_nodelist": "SLURM_JOB_NODELIST",
+    "sys.slurm_partition": "SLURM_JOB_PARTITION",
+}
+
+
+def read_kubernetes(host: Host) -> dict[str, str]:
+    """Pod, namespace and node; a part that the pod's spec does not pass on is left out.
+
+    A pod's host name is its own name, unless it shares the node's network.
+
+    Raises:
+        Unavailable: Outside Kubernetes.
+    """
+    if not is_in_kubernetes(host):
+        raise Unavailable("not in Kubernetes")
+    return {
+        "sys.k8s_pod": _first_set(host, (*_POD, "HOSTNAME")),
+        "sys.k8s_namespace": _first_set(host, _NAMESPACE) or _mounted_namespace(host),
+        "sys.k8s_node": _first_set(host, _NODE),
+    }
+
+
+def read_slurm(host: Host) -> dict[str, str]:
+    """Job, nodes and partition, from the variables that SLURM sets; none outside a job."""
+    return {tag: host.environ.get(name, "") for tag, name in _SLURM_TAGS.items()}
+
+
+def _first_set(host: Host, names: tuple[str, ...]) -> str:
+    return next(filter(None, (host.environ.get(name, "") for name in names)), "")
+
+
+def _mounted_namespace(host: Host) -> str:
+    try:
+        return host.read_text(f"{SERVICE_ACCOUNT}/namespace").strip()
+    except Unavailable:
+        return ""

@@ -1,0 +1,170 @@
+"""When a run opens and when it closes: the open runs of this process, each sampled once."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from mlflow_sysmetrics.catalog import PREFIX
+from mlflow_sysmetrics.delivery.tracking import RunStore
+from mlflow_sysmetrics.delivery.uploader import Stream, Uploader
+from mlflow_sysmetrics.facts import host_tags
+from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.recorder import Recorder
+from mlflow_sysmetrics.sampler import Sampler
+from mlflow_sysmetrics.settings import SYSMETRICS, Settings, switched_on
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FORK_WAIT_S = 1.0
+"""Longest time a fork waits for our threads to leave MLflow's client and the collectors."""
+
+
+class OpenRun:
+    """A run that is being sampled, held by all who opened it.
+
+    The same run may be opened twice (by two threads, say); it closes when the last one closes it.
+    """
+
+    def __init__(self, key: tuple[str, str], recorder: Recorder, runs: OpenRuns) -> None:
+        self.key = key
+        self.recorder = recorder
+        self.holders = 0
+        self._runs = runs
+
+    def close(self) -> None:
+        """Let go of the run; the last to do so waits, within a bound, until all is sent."""
+        if self._runs is _runs:  # else it belongs to the process that this one was forked from
+            self._runs.release(self)
+
+
+class OpenRuns:
+    """The open runs of one process, and the two threads that serve them."""
+
+    def __init__(self, host: Host) -> None:
+        self.sampler = Sampler(host)
+        self.uploader = Uploader()
+        self._host = host
+        self._lock = threading.Lock()
+        self._by_key: dict[tuple[str, str], OpenRun] = {}
+
+    def acquire(
+        self, run_id: str, tracking_uri: str, settings: Settings, *, resumed: bool
+    ) -> OpenRun:
+        """Open a run, or hold one that is open already."""
+        key = (tracking_uri, run_id)
+        with self._lock:
+            run = self._by_key.get(key)
+            if run is None:
+                recorder = self._recorder(run_id, tracking_uri, settings, resumed=resumed)
+                recorder.open()
+                run = self._by_key[key] = OpenRun(key, recorder, self)
+            run.holders += 1
+            return run
+
+    def release(self, run: OpenRun) -> None:
+        """Close a run when nobody holds it any more."""
+        with self._lock:
+            run.holders -= 1
+            if run.holders or self._by_key.pop(run.key, None) is None:
+                return
+        run.recorder.close()
+
+    def close_all(self) -> None:
+        """Close what is still open, at the interpreter's exit."""
+        with self._lock:
+            left = list(self._by_key.values())
+            self._by_key.clear()
+        for run in left:
+            run.recorder.close()
+
+    def _recorder(
+        self, run_id: str, tracking_uri: str, settings: Settings, *, resumed: bool
+    ) -> Recorder:
+        prefix = PREFIX + (f"{settings.node_id}/" if settings.node_id else "")
+        stream = Stream(
+            name=f"run {run_id}",
+            open_store=lambda: RunStore(run_id, tracking_uri, prefix),
+            tags=_tags_of_resumed_run if resumed else None,
+        )
+        return Recorder(settings, stream, self.sampler, self.uploader, self._host.clock)
+
+
+_runs: OpenRuns | None = None
+_runs_lock = threading.Lock()
+_held = threading.local()
+
+
+def open_run(run_id: str, tracking_uri: str, settings: Settings, *, resumed: bool) -> OpenRun:
+    """Begin to sample for a run; returns at once.
+
+    Args:
+        run_id: The run.
+        tracking_uri: Where it lives.
+        settings: In force for it; those of the first opening where it is open already.
+        resumed: Whether it existed before: then its steps go on, and it gets the host's tags if
+            it has none and they are switched on.
+
+    Raises:
+        RuntimeError: No thread can be started (interpreter shutdown).
+    """
+    global _runs  # noqa: PLW0603 - one registry a process, made when first needed
+    with _runs_lock:
+        if _runs is None:
+            _runs = OpenRuns(Host())
+            _install_hooks()
+        runs = _runs
+    return runs.acquire(run_id, tracking_uri, settings, resumed=resumed)
+
+
+def _tags_of_resumed_run() -> Mapping[str, str]:
+    """MLflow does not ask context providers when a run is resumed."""
+    return host_tags() if switched_on(SYSMETRICS) else {}
+
+
+_hooks_installed = False
+
+
+def _install_hooks() -> None:
+    global _hooks_installed  # noqa: PLW0603 - hooks can be installed only once a process
+    if _hooks_installed:
+        return
+    _hooks_installed = True
+    atexit.register(_close_all)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=_before_fork, after_in_parent=_after_fork, after_in_child=_forget_all
+        )
+
+
+def _close_all() -> None:
+    if _runs is not None:
+        _runs.close_all()
+
+
+def _before_fork() -> None:
+    """Keep a fork from catching our threads with a lock of MLflow's or psutil's in their hands."""
+    _held.locks = []
+    if _runs is None:
+        return
+    deadline_s = time.monotonic() + _FORK_WAIT_S
+    for lock in (_runs.uploader.busy, _runs.sampler.busy):
+        if lock.acquire(timeout=max(0.0, deadline_s - time.monotonic())):
+            _held.locks.append(lock)
+
+
+def _after_fork() -> None:
+    for lock in _held.locks:
+        lock.release()
+    _held.locks = []
+
+
+def _forget_all() -> None:
+    """A child has none of its parent's threads, runs, or unsent points."""
+    global _runs, _runs_lock  # noqa: PLW0603 - as above
+    _runs = None
+    _runs_lock = threading.Lock()

@@ -1,0 +1,62 @@
+"""The two entry points of the group `mlflow.run_context_provider`.
+
+MLflow imports this module in the middle of its own import: nothing here imports MLflow at the top
+(in some import orders the provider would silently be dropped) or anything heavy, and nothing here
+raises (MLflow would not import). The classes are duck-typed: MLflow asks only for the two methods.
+"""
+
+from __future__ import annotations
+
+from mlflow_sysmetrics.notices import warn_once
+from mlflow_sysmetrics.settings import SYSMETRICS, SYSMONITOR, switched_on, unknown_providers
+
+
+class SysMetricsRunContextProvider:
+    """Tags a run with what the host is, while `sysmetrics` is switched on."""
+
+    def in_context(self) -> bool:
+        """Whether MLFLOW_RUN_CONTEXT_PROVIDER lists `sysmetrics` at this moment."""
+        return _is_on(SYSMETRICS)
+
+    def tags(self) -> dict[str, str]:
+        """The host's facts by tag key; never raises."""
+        try:
+            from mlflow_sysmetrics.facts import host_tags  # noqa: PLC0415 - heavy
+
+            return host_tags()
+        except Exception as error:  # noqa: BLE001 - nothing of ours may harm the user's run
+            warn_once(f"runs get no host tags: {error!r}")
+            return {}
+
+
+class SysMonitorRunContextProvider:
+    """Samples system and process metrics while `sysmonitor` is switched on.
+
+    It adds no tags: MLflow's loading it is the occasion to attach to MLflow's runs.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from mlflow_sysmetrics.seam import attach  # noqa: PLC0415 - it may fail
+
+            attach()
+        except Exception as error:  # noqa: BLE001 - nothing of ours may break `import mlflow`
+            warn_once(f"runs get no system metrics from this plugin: {error!r}")
+
+    def in_context(self) -> bool:
+        """Whether MLFLOW_RUN_CONTEXT_PROVIDER lists `sysmonitor` at this moment."""
+        return _is_on(SYSMONITOR)
+
+    def tags(self) -> dict[str, str]:
+        """No tags."""
+        return {}
+
+
+def _is_on(provider: str) -> bool:
+    try:
+        for sentence in unknown_providers():
+            warn_once(sentence)
+        return switched_on(provider)
+    except Exception as error:  # noqa: BLE001 - nothing of ours may harm the user's run
+        warn_once(f"the switch {provider!r} cannot be read: {error!r}")
+        return False

@@ -1,0 +1,126 @@
+"""One open run: samples come in, points go out to its stream."""
+
+from __future__ import annotations
+
+import fnmatch
+import threading
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from mlflow_sysmetrics.catalog import PREFIX
+from mlflow_sysmetrics.delivery.outbox import Point
+from mlflow_sysmetrics.notices import logger
+from mlflow_sysmetrics.window import Readings, Window
+
+if TYPE_CHECKING:
+    from mlflow_sysmetrics.delivery.uploader import Stream, Uploader
+    from mlflow_sysmetrics.host import Clock
+    from mlflow_sysmetrics.sampler import Sampler
+    from mlflow_sysmetrics.settings import Settings
+
+_SHORT_RUN_S = 1.0
+"""A run that ended before this, and before its first tick, gets tags alone."""
+
+
+class Recorder:
+    """Makes the points of one run from the samples that it is handed.
+
+    Args:
+        settings: In force for this run.
+        stream: Where the points go.
+        sampler: Where the samples come from.
+        uploader: Who sends the stream.
+        clock: Gives the points their timestamps.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        stream: Stream,
+        sampler: Sampler,
+        uploader: Uploader,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._stream = stream
+        self._sampler = sampler
+        self._uploader = uploader
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._window = Window()
+        self._step = 0
+        # Timestamps follow the steady clock, so that a wall clock set anew does not shuffle them.
+        self._opened_s = self._sampled_s = clock.now_s()
+        self._opened_ms = clock.wall_ms()
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two samples."""
+        return self._settings.sampling_interval_s
+
+    def open(self) -> None:
+        """Begin; returns at once.
+
+        Raises:
+            RuntimeError: No thread can be started (interpreter shutdown).
+        """
+        self._uploader.open(self._stream)
+        self._sampler.subscribe(self)
+
+    def take(self, sample: list[Readings]) -> None:
+        """Take a sample; log a point when the window is full."""
+        with self._lock:
+            self._window.add(sample)
+            self._sampled_s = max((each.time_s for each in sample), default=self._sampled_s)
+            if self._window.samples >= self._settings.samples_before_logging:
+                self._log_window()
+
+    def close(self) -> None:
+        """Take a last sample and send all; returns within the flush timeout."""
+        timeout_s = self._settings.flush_timeout_s
+        deadline_s = time.monotonic() + timeout_s
+        if self._too_short_to_log():
+            self._sampler.unsubscribe(self)
+        else:
+            self._sampler.finish(self, timeout_s)
+            with self._lock:
+                self._log_window()
+        unsent = self._uploader.close(self._stream, max(0.0, deadline_s - time.monotonic()))
+        if unsent:
+            logger.warning(
+                "mlflow-sysmetrics: %d metric points of %s were not sent within %g s; sending "
+                "goes on while this process lives",
+                unsent,
+                self._stream.name,
+                timeout_s,
+            )
+
+    def _too_short_to_log(self) -> bool:
+        lasted_s = self._clock.now_s() - self._opened_s
+        return lasted_s < _SHORT_RUN_S and not self._step and not self._window.samples
+
+    def _log_window(self) -> None:
+        values = self._window.close()
+        timestamp_ms = self._opened_ms + round((self._sampled_s - self._opened_s) * 1000)
+        points = [
+            Point(key, value, timestamp_ms, self._step)
+            for key, value in values.items()
+            if is_wanted(key, self._settings.include, self._settings.exclude)
+        ]
+        if points:
+            self._uploader.put(self._stream, points)
+            self._step += 1
+
+
+@lru_cache(maxsize=4096)
+def is_wanted(key: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
+    """Whether a metric is to be logged; globs match its key with or without `system/`."""
+
+    def matches(globs: tuple[str, ...]) -> bool:
+        return any(
+            fnmatch.fnmatchcase(key, glob) or fnmatch.fnmatchcase(PREFIX + key, glob)
+            for glob in globs
+        )
+
+    return not matches(exclude) and (not include or matches(include))

@@ -1,0 +1,235 @@
+"""Every environment variable that is read: validated and documented in one place.
+
+A value that makes no sense is described in `Settings.problems` and the default is used in its
+place; nothing here raises.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PROVIDERS_VARIABLE = "MLFLOW_RUN_CONTEXT_PROVIDER"
+PROVIDERS_GROUP = "mlflow.run_context_provider"
+SYSMETRICS = "sysmetrics"
+SYSMONITOR = "sysmonitor"
+
+MIN_INTERVAL_S = 0.01
+MAX_INTERVAL_S = 86_400.0
+
+
+def _interval_s(text: str) -> float:
+    return _number_between(text, MIN_INTERVAL_S, MAX_INTERVAL_S)
+
+
+def _timeout_s(text: str) -> float:
+    return _number_between(text, 0.0, 3600.0)
+
+
+def _number_between(text: str, low: float, high: float) -> float:
+    number = float(text)
+    if not (math.isfinite(number) and low <= number <= high):
+        raise ValueError(text)
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _node_id(text: str) -> str | None:
+    if not text:
+        return None
+    if re.fullmatch(r"[\w.\- ]{1,100}", text) is None or text.strip(".") == "":
+        raise ValueError(text)
+    return text
+
+
+def _globs(text: str) -> tuple[str, ...]:
+    return tuple(glob for part in text.split(",") if (glob := part.strip()))
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One environment variable.
+
+    Attributes:
+        name: Name in the environment.
+        field: Name of the `Settings` field that it sets.
+        default: Value where the variable is not set.
+        parse: Text to value; raises ValueError for nonsense.
+        allowed: What may stand there, for the warning and the reference.
+        meaning: What it does, for the reference.
+    """
+
+    name: str
+    field: str
+    default: Any
+    parse: Callable[[str], Any]
+    allowed: str
+    meaning: str
+
+
+VARIABLES = (
+    Variable(
+        "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL",
+        "sampling_interval_s",
+        10.0,
+        _interval_s,
+        f"a number of seconds from {MIN_INTERVAL_S:g} to {MAX_INTERVAL_S:g}",
+        "Seconds between two samples.",
+    ),
+    Variable(
+        "MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING",
+        "samples_before_logging",
+        1,
+        _count,
+        "a whole number from 1 on",
+        "Samples that are put together into one logged point.",
+    ),
+    Variable(
+        "MLFLOW_SYSTEM_METRICS_NODE_ID",
+        "node_id",
+        None,
+        _node_id,
+        "up to 100 letters, digits, spaces, and any of _ - .",
+        "Name of this node in a multi-node run: metrics are logged as `system/<node id>/…`.",
+    ),
+    Variable(
+        "MLFLOW_SYSMETRICS_INCLUDE",
+        "include",
+        (),
+        _globs,
+        "comma-separated globs over metric keys, such as `process/*,gpu_*`",
+        "Log only metrics that match one of these globs; all where it is empty.",
+    ),
+    Variable(
+        "MLFLOW_SYSMETRICS_EXCLUDE",
+        "exclude",
+        (),
+        _globs,
+        "comma-separated globs over metric keys, such as `disk_*`",
+        "Do not log metrics that match one of these globs; wins over INCLUDE.",
+    ),
+    Variable(
+        "MLFLOW_SYSMETRICS_FLUSH_TIMEOUT",
+        "flush_timeout_s",
+        5.0,
+        _timeout_s,
+        "a number of seconds from 0 to 3600",
+        "Longest time that the end of a run waits for its last metrics to be sent.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one run, read when it opens.
+
+    Attributes:
+        sampling_interval_s: Seconds between two samples.
+        samples_before_logging: Samples in one logged point.
+        node_id: Inserted into the keys of a multi-node run; None for no such part.
+        include: Globs of the metrics to log; empty for all.
+        exclude: Globs of the metrics not to log.
+        flush_timeout_s: Bound on what the end of a run waits.
+        origins: For each field its variable's name, where that set it.
+        problems: One sentence for each variable that was refused.
+    """
+
+    sampling_interval_s: float = 10.0
+    samples_before_logging: int = 1
+    node_id: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    flush_timeout_s: float = 5.0
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    problems: tuple[str, ...] = ()
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read `environ`, by default this process's."""
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        problems: list[str] = []
+        for variable in VARIABLES:
+            text = environ.get(variable.name)
+            if text is None:
+                continue
+            try:
+                values[variable.field] = variable.parse(text.strip())
+                origins[variable.field] = variable.name
+            except ValueError:
+                problems.append(
+                    f"{variable.name}={text!r} is not {variable.allowed}; "
+                    f"using the default, {variable.default}"
+                )
+        return cls(**values, origins=origins, problems=tuple(problems))
+
+    def overridden(self, **arguments: Any) -> Settings:  # noqa: ANN401 - values of any field
+        """These settings with other values for some fields, checked like the variables.
+
+        Args:
+            arguments: Value by field name; None leaves the field as it is.
+        """
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for variable in VARIABLES:
+            argument = arguments.get(variable.field)
+            if argument is None:
+                continue
+            try:
+                values[variable.field] = variable.parse(str(argument).strip())
+            except ValueError:
+                problems.append(
+                    f"{variable.field}={argument!r} is not {variable.allowed}; "
+                    f"using {getattr(self, variable.field)}"
+                )
+        return replace(self, **values, problems=(*self.problems, *problems))
+
+
+def switched_on(provider: str, environ: Mapping[str, str] | None = None) -> bool:
+    """Whether `MLFLOW_RUN_CONTEXT_PROVIDER` lists this provider at this moment."""
+    environ = os.environ if environ is None else environ
+    return provider in _names(environ.get(PROVIDERS_VARIABLE, ""))
+
+
+def unknown_providers(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """One sentence for each listed name that no installed entry point has."""
+    environ = os.environ if environ is None else environ
+    return _unknown(environ.get(PROVIDERS_VARIABLE, ""))
+
+
+@lru_cache(maxsize=16)
+def _names(listed: str) -> frozenset[str]:
+    return frozenset(name for part in listed.split(",") if (name := part.strip()))
+
+
+@lru_cache(maxsize=16)
+def _unknown(listed: str) -> tuple[str, ...]:
+    names = _names(listed) - {SYSMETRICS, SYSMONITOR}
+    if not names:  # the usual case: spares the search through all installed distributions
+        return ()
+    installed = {entry.name for entry in entry_points(group=PROVIDERS_GROUP)}
+    known = sorted(installed | {SYSMETRICS, SYSMONITOR})
+    sentences = []
+    for name in sorted(names - set(known)):
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        sentences.append(
+            f"{PROVIDERS_VARIABLE} names {name!r}, which no installed plugin provides; "
+            f"did you mean {nearest!r}?"
+        )
+    return tuple(sentences)

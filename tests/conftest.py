@@ -1,0 +1,34 @@
+"""Fixtures for all tests: hardware that this machine need not have."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fakes.fake_nvml import FakeNvml
+from mlflow_sysmetrics import notices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fakes.fake_nvml import FakeGpu
+
+
+@pytest.fixture
+def install_nvml(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeNvml]:
+    """Put a fake `pynvml` with the given GPUs where `import pynvml` finds it."""
+
+    def install(*gpus: FakeGpu) -> FakeNvml:
+        nvml = FakeNvml(*gpus)
+        monkeypatch.setitem(sys.modules, "pynvml", nvml)
+        return nvml
+
+    return install
+
+
+@pytest.fixture
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let warnings that an earlier test has caused be said again."""
+    monkeypatch.setattr(notices, "_said", set())

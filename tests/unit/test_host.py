@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from mlflow_sysmetrics.host import Host, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pytest_mock import MockerFixture
+
+SHORT_S = 0.5
+LONG_S = 60.0
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Put a shell script named `tool` on the PATH; it may write its pid to the path returned."""
+    pid_file = tmp_path / "pid"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    def install_script(script: str) -> Path:
+        executable = tmp_path / "tool"
+        executable.write_text(f"#!/bin/sh\npid_file='{pid_file}'\n{script}\n")
+        executable.chmod(0o755)
+        return pid_file
+
+    return install_script
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind() -> Iterator[None]:
+    """No thread, no child, no unclosed pipe (warnings are errors) outlives a command."""
+    yield
+    gc.collect()
+    assert not [t for t in threading.enumerate() if t.name == "mlflow-sysmetrics-command"]
+    assert not psutil.Process().children()
+
+
+def test_a_command_is_run_and_its_output_returned(install: Callable[[str], Path]) -> None:
+    install('echo "$1 $LC_ALL"; echo complaint >&2')
+
+    assert Host().run(["tool", "Grüße"]) == "Grüße C\n"
+
+
+def test_output_that_is_no_text_is_returned_nevertheless(install: Callable[[str], Path]) -> None:
+    install(r"printf '\377GPU\n'")
+
+    assert Host().run(["tool"]) == "\N{REPLACEMENT CHARACTER}GPU\n"
+
+
+def test_a_command_that_is_not_installed_is_unavailable() -> None:
+    with pytest.raises(Unavailable, match="no-such-tool is not installed"):
+        Host().run(["no-such-tool"])
+
+
+def test_a_command_that_cannot_be_executed_is_unavailable(
+    install: Callable[[str], Path], tmp_path: Path
+) -> None:
+    install("")
+    (tmp_path / "tool").write_text("#!/no/such/interpreter\n")
+
+    with pytest.raises(Unavailable, match="tool: No such file"):
+        Host().run(["tool"])
+
+
+def test_a_failing_command_is_unavailable(install: Callable[[str], Path]) -> None:
+    install("echo half; exit 9")
+
+    with pytest.raises(Unavailable, match="tool failed with exit status 9$"):
+        Host().run(["tool"])
+
+
+def test_a_hanging_command_is_killed(install: Callable[[str], Path]) -> None:
+    pid_file = install('echo $$ > "$pid_file"; trap "" TERM; exec sleep 60')
+
+    with pytest.raises(Unavailable, match=r"tool did not answer within 0\.5 s"):
+        Host().run(["tool"], SHORT_S)
+    assert _is_gone(pid_file)
+
+
+def test_a_child_that_holds_the_pipe_is_killed_with_its_parent(
+    install: Callable[[str], Path],
+) -> None:
+    pid_file = install('sleep 60 & echo $! > "$pid_file"; wait')
+
+    with pytest.raises(Unavailable, match="did not answer"):
+        Host().run(["tool"], SHORT_S)
+    assert _is_gone(pid_file)
+
+
+def test_a_command_that_closes_its_output_and_lives_on_is_killed(
+    install: Callable[[str], Path],
+) -> None:
+    pid_file = install('echo $$ > "$pid_file"; echo done; exec sleep 60 >&-')
+
+    with pytest.raises(Unavailable, match="did not answer"):
+        Host().run(["tool"], SHORT_S)
+    assert _is_gone(pid_file)
+
+
+def test_endless_output_is_cut_and_its_command_killed(install: Callable[[str], Path]) -> None:
+    pid_file = install('echo $$ > "$pid_file"; exec cat /dev/zero')
+
+    with pytest.raises(Unavailable, match="tool printed more than 1048576 bytes"):
+        Host().run(["tool"], LONG_S)
+    assert _is_gone(pid_file)
+
+
+def test_where_no_thread_may_start_no_command_is_left_running(
+    install: Callable[[str], Path], mocker: MockerFixture
+) -> None:
+    install("exec sleep 60")
+    mocker.patch("threading.Thread.start", side_effect=RuntimeError("at interpreter shutdown"))
+
+    with pytest.raises(Unavailable, match="cannot read a command's output: at interpreter"):
+        Host().run(["tool"], LONG_S)
+
+
+def test_files_are_read_below_the_root(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/uptime").write_bytes(b"1.0 \xff\n")
+    host = Host(root=tmp_path)
+
+    assert host.read_text("proc/uptime") == "1.0 \N{REPLACEMENT CHARACTER}\n"
+    assert host.read_text(host.procfs / "uptime") == host.read_text("proc/uptime")
+    with pytest.raises(Unavailable, match="proc/stat: No such file or directory"):
+        host.read_text("proc/stat")
+
+
+def test_a_broken_pynvml_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+
+    with pytest.raises(Unavailable, match="pynvml"):
+        Host().load_nvml()
+
+
+def test_the_clock_never_goes_back() -> None:
+    clock = Host().clock
+    readings = [clock.now_s() for _ in range(100)]
+
+    assert readings == sorted(readings)
+
+
+def _is_gone(pid_file: Path) -> bool:
+    """Whether the process has ended, or is a zombie that only init has yet to reap."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(int(pid_file.read_text()))
+        with contextlib.suppress(psutil.TimeoutExpired):
+            process.wait(5)
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    return True
