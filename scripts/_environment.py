@@ -111,9 +111,8 @@ class Environment:
 
     def _create(self) -> None:
         if sys.version_info < _OLDEST_PYTHON:
-            raise ScriptError(
-                f"Python 3.10 or newer is needed; this is {sys.version.split()[0]}, {sys.executable}"
-            )
+            version = sys.version.split()[0]
+            raise ScriptError(f"Python 3.10 or newer is needed; {sys.executable} is {version}")
         if self.folder.exists():
             shutil.rmtree(self.folder)
         # Debian and Ubuntu leave ensurepip out of the package `python3`.
@@ -206,4 +205,5 @@ def _environ(variables: dict[str, str]) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith("MLFLOW_") and name not in {"PYTHONPATH", "PYTHONHOME"}
     }
-    return {**kept, **variables}
+    # MLflow reports its usage over the internet; a test or a demo is none.
+    return {**kept, "MLFLOW_DISABLE_TELEMETRY": "true", **variables}

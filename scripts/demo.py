@@ -34,7 +34,7 @@ def main() -> int:
     print(flush=True)
     _run(environment, ["show_run.py"])
 
-    ui = [environment.command("mlflow"), "ui", "--backend-store-uri", _STORE]
+    ui = [str(environment.command("mlflow")), "ui", "--backend-store-uri", _STORE]
     print("\nTo see it in the browser, run this and open http://127.0.0.1:5000 :\n")
     print(f"  {shell(ui)}")
     return 0

@@ -1,6 +1,6 @@
 """Print a run's tags and a table of its metrics, from the store that MLflow is set to.
 
-    python scripts/show_run.py [RUN_ID]
+python scripts/show_run.py [RUN_ID]
 """
 
 from __future__ import annotations
@@ -15,11 +15,22 @@ from mlflow import MlflowClient
 from mlflow_sysmetrics.catalog import PREFIX, metric_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from mlflow.entities import Run
 
 _HEADER = ("metric", "unit", "last", "mean", "peak", "points")
+
+
+def latest_run() -> Run | None:
+    """The run of the store that was started last; None where there is none."""
+    runs = mlflow.search_runs(
+        search_all_experiments=True,
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+        output_format="list",
+    )
+    return runs[0] if runs else None
 
 
 def show(run: Run) -> None:
@@ -58,28 +69,39 @@ def unit_of(key: str) -> str:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their widest cell, text to the left and figures to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-
-    def line(row: Iterable[str]) -> str:
-        key, unit, *figures = (
-            cell.ljust(width) if index < 2 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        return "  ".join([key, unit, *figures])
-
-    return "\n".join(map(line, rows))
+    key_width, unit_width, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = []
+    for key, unit, *figures in rows:
+        right = (figure.rjust(width) for figure, width in zip(figures, widths, strict=True))
+        lines.append("  ".join([key.ljust(key_width), unit.ljust(unit_width), *right]))
+    return "\n".join(lines)
 
 
-def main() -> None:
-    """Show the run that is asked for; exit status 1 if there is none."""
+def main() -> int:
+    """Show the run that is asked for; exit status 1 if the plugin left nothing on it."""
     parser = argparse.ArgumentParser(description="Print a run's tags and metrics.")
     parser.add_argument("run_id", nargs="?", help="by default the latest run of the store")
     run_id = parser.parse_args().run_id
-    run = MlflowClient().get_run(run_id) if run_id else mlflow.last_active_run()
+    run = MlflowClient().get_run(run_id) if run_id else latest_run()
     if run is None:
-        sys.exit(f"There is no run in {mlflow.get_tracking_uri()}")
+        print(f"There is no run in {mlflow.get_tracking_uri()}", file=sys.stderr)
+        return 1
     show(run)
+    missing = missing_parts(run)
+    for part in missing:
+        print(f"\nThe run has no {part}.", file=sys.stderr)
+    return 1 if missing else 0
+
+
+def missing_parts(run: Run) -> list[str]:
+    """Which of the two kinds of things that the plugin adds the run has none of."""
+    parts = []
+    if not any(key.startswith("sys.") for key in run.data.tags):
+        parts.append("host tags")
+    if not any(key.startswith(PREFIX) for key in run.data.metrics):
+        parts.append("system metrics")
+    return parts
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -377,8 +377,18 @@ TAGS = (
         "17.18",
         "nothing bounds the process below the host",
     ),
-    Tag("sys.disk_free_gb", "Space free where the run was started, 10^9 bytes.", "812.4"),
-    Tag("sys.disk_total_gb", "Size of that file system, 10^9 bytes.", "1967.84"),
+    Tag(
+        "sys.disk_free_gb",
+        "Space free where the run was started, 10^9 bytes.",
+        "812.4",
+        "that directory has been deleted",
+    ),
+    Tag(
+        "sys.disk_total_gb",
+        "Size of that file system, 10^9 bytes.",
+        "1967.84",
+        "that directory has been deleted",
+    ),
     Tag(
         "sys.platform", "Platform string of Python.", "Linux-6.8.0-45-generic-x86_64-with-glibc2.39"
     ),
@@ -397,12 +407,12 @@ TAGS = (
     Tag(
         "sys.gpu_memory_gb", "Memory of all GPUs together, 10^9 bytes.", "683.98", "it is not told"
     ),
-    Tag("sys.gpu_driver", "Version of the GPU driver.", "560.35.03", "without an NVIDIA driver"),
+    Tag("sys.gpu_driver", "Version of the GPU driver.", "560.35.03", "it is not told"),
     Tag(
         "sys.cuda",
         "Newest CUDA version that the driver supports.",
         "12.6",
-        "without an NVIDIA driver",
+        "without NVML",
     ),
     Tag("sys.container", "Container runtime around the process.", "docker", "in no container"),
     Tag("sys.virtualization", "Hypervisor under the host.", "kvm", "on bare metal, or not told"),

@@ -124,6 +124,14 @@ VARIABLES = (
         "Do not log metrics that match one of these globs; wins over INCLUDE.",
     ),
     Variable(
+        "MLFLOW_SYSMETRICS_EXCLUDE_TAGS",
+        "exclude_tags",
+        (),
+        _globs,
+        "comma-separated globs over tag keys, such as `sys.hostname,sys.k8s_*`",
+        "Do not set tags that match one of these globs.",
+    ),
+    Variable(
         "MLFLOW_SYSMETRICS_FLUSH_TIMEOUT",
         "flush_timeout_s",
         5.0,
@@ -144,6 +152,7 @@ class Settings:
         node_id: Inserted into the keys of a multi-node run; None for no such part.
         include: Globs of the metrics to log; empty for all.
         exclude: Globs of the metrics not to log.
+        exclude_tags: Globs of the tags not to set.
         flush_timeout_s: Bound on what the end of a run waits.
         origins: For each field its variable's name, where that set it.
         problems: One sentence for each variable that was refused.
@@ -154,6 +163,7 @@ class Settings:
     node_id: str | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    exclude_tags: tuple[str, ...] = ()
     flush_timeout_s: float = 5.0
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     problems: tuple[str, ...] = ()

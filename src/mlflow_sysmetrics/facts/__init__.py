@@ -6,6 +6,7 @@ that cannot be told: neither makes a tag. All keys are in `catalog.TAGS`.
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from mlflow_sysmetrics.facts.probes import Probes, read_fact
 from mlflow_sysmetrics.facts.scheduler import read_kubernetes, read_slurm
 from mlflow_sysmetrics.facts.system import read_os, read_system
 from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,7 +68,7 @@ def collect_tags(host: Host, budget_s: float = FACTS_BUDGET_S) -> dict[str, str]
 
 
 def host_tags(budget_s: float = FACTS_BUDGET_S) -> dict[str, str]:
-    """The tags of this machine.
+    """The tags of this machine, without those that MLFLOW_SYSMETRICS_EXCLUDE_TAGS names.
 
     What does not change is read once a process; free disk space, and in which directory, each
     time. Only the first call waits, `budget_s` at the most; a fact that answers later is in the
@@ -76,7 +78,13 @@ def host_tags(budget_s: float = FACTS_BUDGET_S) -> dict[str, str]:
     probes.wait()
     outcomes = probes.outcomes()
     outcomes["disk"] = read_fact(_DISK, Host())
-    return _as_tags(outcomes[name] for name, _ in FACTS)
+    excluded = Settings.from_env().exclude_tags
+    tags = _as_tags(outcomes[name] for name, _ in FACTS)
+    return {
+        key: value
+        for key, value in tags.items()
+        if not any(fnmatch.fnmatchcase(key, glob) for glob in excluded)
+    }
 
 
 def _as_tags(outcomes: Iterable[Outcome]) -> dict[str, str]:

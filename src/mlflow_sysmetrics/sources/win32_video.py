@@ -57,7 +57,7 @@ def parse_win32_video(text: str) -> Inventory:
     try:
         told = json.loads(text)
         adapters = [told] if isinstance(told, dict) else told
-        cards = [adapter for adapter in adapters if adapter["Name"] not in _NO_GPUS]
+        cards = [adapter for adapter in adapters if _is_gpu(adapter["Name"].strip())]
         names = [" ".join(card["Name"].split()) for card in cards]
         drivers = {str(card["DriverVersion"]) for card in cards if card.get("DriverVersion")}
     # RecursionError: JSON nested too deep
@@ -68,3 +68,7 @@ def parse_win32_video(text: str) -> Inventory:
         cuda=None,
         devices=tuple(Device(index, name, None, None) for index, name in enumerate(names)),
     )
+
+
+def _is_gpu(name: str) -> bool:
+    return bool(name) and name not in _NO_GPUS

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import logging
-import os
+import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,6 @@ from mlflow_sysmetrics.host import Host, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from pytest_mock import MockerFixture
 
@@ -216,14 +216,31 @@ def test_psutil_broken_at_import_costs_only_what_needs_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "psutil", None)
-    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))  # no nvidia-smi
+    root = Path(__file__).parents[2] / "data/hosts/raspberry-pi-4"
 
-    tags = collect_tags(Host(), LONG_S)
+    tags = collect_tags(Host(root=root, system="Linux"), LONG_S)
 
-    assert tags["sysmetrics.error"].startswith("cpu_physical_cores: ModuleNotFoundError: ")
-    assert ";" not in tags["sysmetrics.error"]
-    assert tags["sys.cpu_cores"] == str(os.cpu_count())
-    assert float(tags["sys.memory_gb"]) > 0
+    error = tags["sysmetrics.error"]
+    assert error.startswith("cpu_physical_cores: ModuleNotFoundError: ")
+    assert not [name for name, _ in facts.FACTS if f"; {name}: " in error]
+    assert tags["sys.cpu"] == "Arm Cortex-A72"
+    assert tags["sys.memory_gb"] == "3.98"
+
+
+def test_a_forked_process_has_the_same_tags() -> None:
+    script = """
+import os
+from mlflow_sysmetrics.facts import host_tags
+tags = host_tags(60.0)
+child = os.fork()
+if not child:
+    mine = host_tags(60.0)
+    changing = ("sys.disk_free_gb",)
+    os._exit(any(mine[key] != tags[key] for key in tags if key not in changing))
+raise SystemExit(os.waitpid(child, 0)[1])
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=LONG_S)
 
 
 def _use(mocker: MockerFixture, **facts_by_name: Callable[[Host], dict[str, str]]) -> None:
