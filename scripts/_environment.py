@@ -27,7 +27,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 _OLDEST_PYTHON = (3, 10)
 _PIP = "pip>=25.1"  # the first that knows --group
-_STAMP = "installed.json"
 
 
 class ScriptError(Exception):
@@ -64,19 +63,19 @@ class Environment:
             ScriptError: It cannot be made, or pip fails.
         """
         installed, wanted = self._installed(), self._wanted()
-        if installed == wanted:
-            return
-        self._stamp.unlink(missing_ok=True)  # whatever ends this half-way: not up to date
         if installed.get("python") != wanted["python"]:
             with step(f"Making the environment {self.folder.name}"):
                 self._create()
+            installed = {}
         if installed.get("requirements") != wanted["requirements"]:
             with step("Installing the package and what it needs (the first time: 1-3 minutes)"):
+                self._record(python=wanted["python"])
                 self._pip("install", str(ROOT), *self.requirements)
-        else:
+        elif installed.get("package") != wanted["package"]:
             with step("Installing the package anew, since its sources have changed"):
+                self._record(python=wanted["python"], requirements=wanted["requirements"])
                 self._pip("install", "--no-deps", str(ROOT))
-        self._stamp.write_text(json.dumps(wanted), encoding="utf-8")
+        self._record(**wanted)
 
     def run(self, arguments: Sequence[str | Path], *, cwd: Path = ROOT, **variables: str) -> int:
         """Run its interpreter in a clean environment and return the exit status.
@@ -89,16 +88,20 @@ class Environment:
         command = [str(self.python), *map(str, arguments)]
         return subprocess.run(command, cwd=cwd, env=_environ(variables), check=False).returncode
 
-    @property
-    def _stamp(self) -> Path:
-        return self.folder / _STAMP
-
     def _installed(self) -> dict[str, str]:
+        """What was recorded; less than `_wanted` gives if an installation ended half-way."""
         try:
             installed: dict[str, str] = json.loads(self._stamp.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return installed
+
+    def _record(self, **installed: str) -> None:
+        self._stamp.write_text(json.dumps(installed), encoding="utf-8")
+
+    @property
+    def _stamp(self) -> Path:
+        return self.folder / "installed.json"
 
     def _wanted(self) -> dict[str, str]:
         project = ROOT / "pyproject.toml"

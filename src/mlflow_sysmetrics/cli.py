@@ -11,9 +11,9 @@ import click
 
 from mlflow_sysmetrics import diagnosis
 from mlflow_sysmetrics.catalog import PREFIX, metric_of
+from mlflow_sysmetrics.collector_set import CollectorSet
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host import Host
-from mlflow_sysmetrics.sampler import Collectors, default_openers
 from mlflow_sysmetrics.tables import text_table
 from mlflow_sysmetrics.window import Window
 
@@ -87,8 +87,8 @@ def metrics(*, as_json: bool, interval: float, watch: bool) -> None:
 
 
 @contextmanager
-def _open_window() -> Iterator[tuple[Window, Collectors]]:
-    collectors = Collectors(Host(), default_openers())
+def _open_window() -> Iterator[tuple[Window, CollectorSet]]:
+    collectors = CollectorSet(Host())
     window = Window()
     window.add(collectors.collect())
     try:

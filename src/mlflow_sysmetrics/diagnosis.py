@@ -9,10 +9,10 @@ from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Any
 
 from mlflow_sysmetrics import seam
+from mlflow_sysmetrics.collector_set import CollectorSet, default_openers
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host import Host
 from mlflow_sysmetrics.providers import SysMetricsRunContextProvider
-from mlflow_sysmetrics.sampler import Collectors, default_openers
 from mlflow_sysmetrics.settings import (
     PROVIDERS_GROUP,
     PROVIDERS_VARIABLE,
@@ -167,10 +167,10 @@ def _why_no_metrics() -> str | None:
 
 
 def _sources() -> dict[str, str]:
-    openers = default_openers()
-    collectors = Collectors(Host(), openers)
+    collectors = CollectorSet(Host())
+    collectors.open()
     collectors.close()
-    return {name: collectors.unavailable.get(name, _AVAILABLE) for name, _ in openers}
+    return {name: collectors.unavailable.get(name, _AVAILABLE) for name, _ in default_openers()}
 
 
 def _notes(providers: dict[str, Provider]) -> Iterator[str]:

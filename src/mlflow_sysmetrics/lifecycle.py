@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.catalog import PREFIX
+from mlflow_sysmetrics.collector_set import CollectorSet
 from mlflow_sysmetrics.delivery.tracking import RunStore
 from mlflow_sysmetrics.delivery.uploader import Stream, Uploader
 from mlflow_sysmetrics.facts import host_tags
@@ -46,9 +47,10 @@ class OpenRuns:
     """The open runs of one process, and the two threads that serve them."""
 
     def __init__(self, host: Host) -> None:
-        self.sampler = Sampler(host)
+        self.sampler = Sampler(host.clock)
         self.uploader = Uploader()
         self._host = host
+        self._collectors = CollectorSet(host)
         self._lock = threading.Lock()
         self._by_key: dict[tuple[str, str], OpenRun] = {}
 
@@ -91,7 +93,9 @@ class OpenRuns:
             open_store=lambda: RunStore(run_id, tracking_uri, prefix),
             tags=_tags_of_resumed_run if resumed else None,
         )
-        return Recorder(settings, stream, self.sampler, self.uploader, self._host.clock)
+        return Recorder(
+            settings, self._collectors, stream, self.sampler, self.uploader, self._host.clock
+        )
 
 
 _runs: OpenRuns | None = None

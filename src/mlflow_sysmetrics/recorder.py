@@ -14,6 +14,7 @@ from mlflow_sysmetrics.notices import logger
 from mlflow_sysmetrics.window import Readings, Window
 
 if TYPE_CHECKING:
+    from mlflow_sysmetrics.collector_set import CollectorSet
     from mlflow_sysmetrics.delivery.uploader import Stream, Uploader
     from mlflow_sysmetrics.host import Clock
     from mlflow_sysmetrics.sampler import Sampler
@@ -28,6 +29,7 @@ class Recorder:
 
     Args:
         settings: In force for this run.
+        collectors: Who is asked for this run.
         stream: Where the points go.
         sampler: Where the samples come from.
         uploader: Who sends the stream.
@@ -37,11 +39,13 @@ class Recorder:
     def __init__(
         self,
         settings: Settings,
+        collectors: CollectorSet,
         stream: Stream,
         sampler: Sampler,
         uploader: Uploader,
         clock: Clock,
     ) -> None:
+        self.collectors = collectors
         self._settings = settings
         self._stream = stream
         self._sampler = sampler

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Mapping
 
 
 class KeyedTotal:
@@ -21,10 +21,10 @@ class KeyedTotal:
 
     def __init__(self, *, counts_from_zero: bool = False) -> None:
         self._counts_from_zero = counts_from_zero
-        self._previous: dict[Hashable, float] = {}
+        self._previous: Mapping[Any, float] = {}
         self._total = 0.0
 
-    def update(self, values: Mapping[Hashable, float]) -> float:
+    def update(self, values: Mapping[Any, float]) -> float:
         """Take the counters' present values by key; return the total."""
         for key, value in values.items():
             start = 0.0 if self._counts_from_zero else value

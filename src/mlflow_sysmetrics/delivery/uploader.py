@@ -86,14 +86,14 @@ class Uploader:
             RuntimeError: No thread can be started (interpreter shutdown).
         """
         with self._condition:
-            stream.flush_s = time.monotonic() + FLUSH_INTERVAL_S - _SLACK_S
-            self._streams.append(stream)
             if self._thread is None:
                 thread = threading.Thread(
                     target=self._run, name="mlflow-sysmetrics-uploader", daemon=True
                 )
                 thread.start()
                 self._thread = thread
+            stream.flush_s = time.monotonic() + FLUSH_INTERVAL_S - _SLACK_S
+            self._streams.append(stream)
             self._condition.notify_all()
 
     def put(self, stream: Stream, points: list[Point]) -> None:
