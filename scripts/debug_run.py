@@ -15,14 +15,17 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-import mlflow
-from mlflow import MlflowClient
+try:
+    import mlflow
+    from mlflow import MlflowClient
 
-from mlflow_sysmetrics.catalog import METRICS, PREFIX, TAGS
-from mlflow_sysmetrics.diagnosis import Report, diagnose
-from mlflow_sysmetrics.recorder import is_wanted
-from mlflow_sysmetrics.settings import PROVIDERS_VARIABLE, SYSMETRICS, SYSMONITOR, Settings
-from show_run import show
+    from mlflow_sysmetrics.catalog import METRICS, PREFIX, TAGS
+    from mlflow_sysmetrics.diagnosis import Report, diagnose
+    from mlflow_sysmetrics.recorder import is_wanted
+    from mlflow_sysmetrics.settings import PROVIDERS_VARIABLE, SYSMETRICS, SYSMONITOR, Settings
+    from show_run import show
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}: is mlflow-sysmetrics installed for {sys.executable}?")
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

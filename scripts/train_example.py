@@ -21,7 +21,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 
 WORKERS = 2
-BATCHES_PER_EPOCH = 8
+BATCHES_PER_EPOCH = 4
 
 
 def augment(images: np.ndarray, seed: int) -> np.ndarray:

@@ -15,6 +15,9 @@ from functools import lru_cache
 PREFIX = "system/"
 """What all metric keys begin with; MLflow's UI shows them in the *System metrics* tab."""
 
+PROCESS_PREFIX = "process/"
+"""What the keys of the process tree's metrics begin with, below `PREFIX`."""
+
 MAX_TAG_LENGTH = 500
 """Longest tag value that every MLflow store since 2.16 accepts."""
 

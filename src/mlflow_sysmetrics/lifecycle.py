@@ -6,9 +6,10 @@ import atexit
 import os
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.catalog import PREFIX
+from mlflow_sysmetrics.catalog import PREFIX, PROCESS_PREFIX
 from mlflow_sysmetrics.collector_set import CollectorSet
 from mlflow_sysmetrics.delivery.tracking import RunStore
 from mlflow_sysmetrics.delivery.uploader import Stream, Uploader
@@ -25,14 +26,41 @@ _FORK_WAIT_S = 1.0
 """Longest time a fork waits for our threads to leave MLflow's client and the collectors."""
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What is needed to sample for a run.
+
+    Attributes:
+        run_id: The run.
+        tracking_uri: Where it lives.
+        settings: In force for it.
+        resumed: Whether it existed before: then its steps go on, and it gets the host's tags if
+            it has none and they are switched on.
+        collectors: Who is asked; None for those of this host and process.
+        prefix: What the keys of the process tree's metrics begin with, below `system/`.
+    """
+
+    run_id: str
+    tracking_uri: str
+    settings: Settings
+    resumed: bool
+    collectors: CollectorSet | None = None
+    prefix: str = PROCESS_PREFIX
+
+    @property
+    def key(self) -> tuple[str, str, CollectorSet | None]:
+        """Openings with equal keys are one."""
+        return (self.tracking_uri, self.run_id, self.collectors)
+
+
 class OpenRun:
     """A run that is being sampled, held by all who opened it.
 
     The same run may be opened twice (by two threads, say); it closes when the last one closes it.
     """
 
-    def __init__(self, key: tuple[str, str], recorder: Recorder, runs: OpenRuns) -> None:
-        self.key = key
+    def __init__(self, opening: Opening, recorder: Recorder, runs: OpenRuns) -> None:
+        self.key = opening.key
         self.recorder = recorder
         self.holders = 0
         self._runs = runs
@@ -52,19 +80,16 @@ class OpenRuns:
         self._host = host
         self._collectors = CollectorSet(host)
         self._lock = threading.Lock()
-        self._by_key: dict[tuple[str, str], OpenRun] = {}
+        self._by_key: dict[tuple[str, str, CollectorSet | None], OpenRun] = {}
 
-    def acquire(
-        self, run_id: str, tracking_uri: str, settings: Settings, *, resumed: bool
-    ) -> OpenRun:
+    def acquire(self, opening: Opening) -> OpenRun:
         """Open a run, or hold one that is open already."""
-        key = (tracking_uri, run_id)
         with self._lock:
-            run = self._by_key.get(key)
+            run = self._by_key.get(opening.key)
             if run is None:
-                recorder = self._recorder(run_id, tracking_uri, settings, resumed=resumed)
+                recorder = self._recorder(opening)
                 recorder.open()
-                run = self._by_key[key] = OpenRun(key, recorder, self)
+                run = self._by_key[opening.key] = OpenRun(opening, recorder, self)
             run.holders += 1
             return run
 
@@ -72,8 +97,9 @@ class OpenRuns:
         """Close a run when nobody holds it any more."""
         with self._lock:
             run.holders -= 1
-            if run.holders or self._by_key.pop(run.key, None) is None:
+            if run.holders > 0 or self._by_key.get(run.key) is not run:
                 return
+            del self._by_key[run.key]
         run.recorder.close()
 
     def close_all(self) -> None:
@@ -84,17 +110,22 @@ class OpenRuns:
         for run in left:
             run.recorder.close()
 
-    def _recorder(
-        self, run_id: str, tracking_uri: str, settings: Settings, *, resumed: bool
-    ) -> Recorder:
-        prefix = PREFIX + (f"{settings.node_id}/" if settings.node_id else "")
+    def _recorder(self, opening: Opening) -> Recorder:
+        node_id = opening.settings.node_id
+        prefix = PREFIX + (f"{node_id}/" if node_id else "")
         stream = Stream(
-            name=f"run {run_id}",
-            open_store=lambda: RunStore(run_id, tracking_uri, prefix),
-            tags=_tags_of_resumed_run if resumed else None,
+            name=f"run {opening.run_id}",
+            open_store=lambda: RunStore(opening.run_id, opening.tracking_uri, prefix),
+            tags=_tags_of_resumed_run if opening.resumed else None,
         )
         return Recorder(
-            settings, self._collectors, stream, self.sampler, self.uploader, self._host.clock
+            opening.settings,
+            opening.collectors or self._collectors,
+            stream,
+            self.sampler,
+            self.uploader,
+            self._host.clock,
+            opening.prefix,
         )
 
 
@@ -103,15 +134,8 @@ _runs_lock = threading.Lock()
 _held = threading.local()
 
 
-def open_run(run_id: str, tracking_uri: str, settings: Settings, *, resumed: bool) -> OpenRun:
+def open_run(opening: Opening) -> OpenRun:
     """Begin to sample for a run; returns at once.
-
-    Args:
-        run_id: The run.
-        tracking_uri: Where it lives.
-        settings: In force for it; those of the first opening where it is open already.
-        resumed: Whether it existed before: then its steps go on, and it gets the host's tags if
-            it has none and they are switched on.
 
     Raises:
         RuntimeError: No thread can be started (interpreter shutdown).
@@ -122,7 +146,7 @@ def open_run(run_id: str, tracking_uri: str, settings: Settings, *, resumed: boo
             _runs = OpenRuns(Host())
             _install_hooks()
         runs = _runs
-    return runs.acquire(run_id, tracking_uri, settings, resumed=resumed)
+    return runs.acquire(opening)
 
 
 def _tags_of_resumed_run() -> Mapping[str, str]:

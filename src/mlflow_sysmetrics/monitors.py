@@ -26,43 +26,37 @@ class RunMonitor:
     it is started on entry and finished on exit.
 
     Args:
-        run_id: The run to log to.
-        tracking_uri: Where it lives.
-        settings: In force for it.
-        resumed: Whether the run existed before: its steps then go on.
+        opening: The run, and what is sampled for it.
     """
 
-    def __init__(
-        self, run_id: str, tracking_uri: str, settings: Settings, *, resumed: bool
-    ) -> None:
-        self.run_id = run_id
-        self.tracking_uri = tracking_uri
-        self.settings = settings
-        self._resumed = resumed
-        self._open_run: lifecycle.OpenRun | None = None
-        for problem in settings.problems:
+    def __init__(self, opening: lifecycle.Opening) -> None:
+        self.opening = opening
+        self.open_run: lifecycle.OpenRun | None = None
+        for problem in opening.settings.problems:
             warn_once(problem)
 
     def start(self) -> None:
         """Begin to sample; nothing happens if it has begun."""
-        if self._open_run is not None:
+        if self.open_run is not None:
             return
         try:
-            self._open_run = lifecycle.open_run(
-                self.run_id, self.tracking_uri, self.settings, resumed=self._resumed
-            )
+            self.open_run = lifecycle.open_run(self.opening)
         except Exception as error:  # noqa: BLE001 - nothing of ours may end the user's run
-            logger.warning("mlflow-sysmetrics: run %s is not sampled: %r", self.run_id, error)
+            logger.warning(
+                "mlflow-sysmetrics: run %s is not sampled: %r", self.opening.run_id, error
+            )
 
     def finish(self) -> None:
         """Take a last sample and wait, at most the flush timeout, until all is sent."""
-        open_run, self._open_run = self._open_run, None
+        open_run, self.open_run = self.open_run, None
         if open_run is None:
             return
         try:
             open_run.close()
         except Exception as error:  # noqa: BLE001 - nothing of ours may end the user's run
-            logger.warning("mlflow-sysmetrics: closing run %s failed: %r", self.run_id, error)
+            logger.warning(
+                "mlflow-sysmetrics: closing run %s failed: %r", self.opening.run_id, error
+            )
 
     def __enter__(self) -> Self:
         self.start()
@@ -108,16 +102,18 @@ class SystemMetricsMonitor(MlflowSystemMetricsMonitor):
         }
         unset = {name: v for name, v in arguments.items() if name not in settings.origins}
         self._monitor = RunMonitor(
-            run_id,
-            tracking_uri or mlflow.get_tracking_uri(),
-            settings.overridden(**unset),
-            resumed=resume_logging,
+            lifecycle.Opening(
+                run_id,
+                tracking_uri or mlflow.get_tracking_uri(),
+                settings.overridden(**unset),
+                resumed=resume_logging,
+            )
         )
 
     @property
     def settings(self) -> Settings:
         """The settings in force."""
-        return self._monitor.settings
+        return self._monitor.opening.settings
 
     def start(self) -> None:
         """Begin to sample; raises nothing and returns at once."""
@@ -125,7 +121,19 @@ class SystemMetricsMonitor(MlflowSystemMetricsMonitor):
 
     def finish(self) -> None:
         """End: a last sample, and at most the flush timeout until all is sent; raises nothing."""
+        open_run = self._monitor.open_run
         self._monitor.finish()
+        if open_run is not None and open_run.holders > 0:
+            self._wait_for_next_end(open_run)
+
+    def _wait_for_next_end(self, open_run: lifecycle.OpenRun) -> None:
+        """Be there for the other thread that has this run open.
+
+        MLflow keeps one monitor for each run id: that thread's has overwritten ours, or ours its.
+        """
+        monitors = getattr(mlflow.tracking.fluent, "run_id_to_system_metrics_monitor", {})
+        if monitors.setdefault(self._monitor.opening.run_id, self) is self:
+            self._monitor.open_run = open_run
 
 
 def monitor(
@@ -173,4 +181,6 @@ def monitor(
         samples_before_logging=samples_before_logging,
         node_id=node_id,
     )
-    return RunMonitor(run_id, tracking_uri or mlflow.get_tracking_uri(), settings, resumed=True)
+    return RunMonitor(
+        lifecycle.Opening(run_id, tracking_uri or mlflow.get_tracking_uri(), settings, resumed=True)
+    )

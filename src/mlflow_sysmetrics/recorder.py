@@ -8,7 +8,7 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.catalog import PREFIX
+from mlflow_sysmetrics.catalog import PREFIX, PROCESS_PREFIX
 from mlflow_sysmetrics.delivery.outbox import Point
 from mlflow_sysmetrics.notices import logger
 from mlflow_sysmetrics.window import Readings, Window
@@ -34,6 +34,7 @@ class Recorder:
         sampler: Where the samples come from.
         uploader: Who sends the stream.
         clock: Gives the points their timestamps.
+        prefix: What the keys of the process tree's metrics begin with, below `system/`.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Recorder:
         sampler: Sampler,
         uploader: Uploader,
         clock: Clock,
+        prefix: str = PROCESS_PREFIX,
     ) -> None:
         self.collectors = collectors
         self._settings = settings
@@ -51,6 +53,7 @@ class Recorder:
         self._sampler = sampler
         self._uploader = uploader
         self._clock = clock
+        self._prefix = prefix
         self._lock = threading.Lock()
         self._window = Window()
         self._step = 0
@@ -108,13 +111,18 @@ class Recorder:
         values = self._window.close()
         timestamp_ms = self._opened_ms + round((self._sampled_s - self._opened_s) * 1000)
         points = [
-            Point(key, value, timestamp_ms, self._step)
+            Point(self._renamed(key), value, timestamp_ms, self._step)
             for key, value in values.items()
             if is_wanted(key, self._settings.include, self._settings.exclude)
         ]
         if points:
             self._uploader.put(self._stream, points)
             self._step += 1
+
+    def _renamed(self, key: str) -> str:
+        if not key.startswith(PROCESS_PREFIX):
+            return key
+        return self._prefix + key.removeprefix(PROCESS_PREFIX)
 
 
 @lru_cache(maxsize=4096)

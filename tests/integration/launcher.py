@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ SCRIPTS = Path(__file__).with_name("scripts")
 
 BOTH = "sysmetrics,sysmonitor"
 
-_HUNG_S = 100  # no script takes half of it; what does hangs and is killed
+_HUNG_S = 90  # no script takes half of it; what does hangs and is killed
 
 
 class Point(NamedTuple):
@@ -172,6 +173,7 @@ class Launcher:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # so that its children end with it if it hangs
         )
 
     def _environ(self) -> dict[str, str]:
@@ -189,7 +191,7 @@ def finished(process: subprocess.Popen[str]) -> Outcome:
         try:
             stdout, stderr = process.communicate(timeout=_HUNG_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             stdout, stderr = process.communicate()
     return Outcome(process.returncode, stdout, stderr)
 

@@ -94,9 +94,10 @@ def test_a_failed_installation_is_tried_again(
 
     environment(module).prepare()
     (module.ROOT / "src" / "code.py").write_text("x = 2")
-    with monkeypatch.context() as patch, pytest.raises(module.ScriptError, match="no network"):
+    with monkeypatch.context() as patch:
         patch.setattr(module, "run_quietly", fail)
-        environment(module).prepare()
+        with pytest.raises(module.ScriptError, match="no network"):
+            environment(module).prepare()
     (module.ROOT / "src" / "code.py").write_text("x = 1")
     environment(module).prepare()
     assert installs[1:] == [["--no-deps", str(module.ROOT)]]

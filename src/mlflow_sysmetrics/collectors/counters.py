@@ -1,33 +1,37 @@
-"""Totals over many counters that come, go, and start anew."""
+"""Many counters added up to one that never falls."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
+
+_Key = TypeVar("_Key", bound="Hashable")
 
 
 class KeyedTotal:
-    """Adds up what many counters rise by; the total never falls.
+    """The sum of what counters under changing keys (interfaces, disks, processes) rose by.
 
-    A counter that fell has been reset or has wrapped: it is counted on from its new value. One
-    that is gone leaves in the total what it had added.
+    A counter that vanishes leaves what it rose by in the total. One that falls was reset, and is
+    followed from its new value on. The first update sets where each counter starts; a key that
+    comes later, or comes back, starts at the value it is first seen with, too.
 
     Args:
-        counts_from_zero: Whether a counter seen for the first time counts whole, as a new
-            process's does, or only from there on, as a new network interface's does.
+        counts_from_zero: A key that comes after the first update is a new counter that started
+            at zero, so all of its value counts.
     """
 
     def __init__(self, *, counts_from_zero: bool = False) -> None:
         self._counts_from_zero = counts_from_zero
-        self._previous: Mapping[Any, float] = {}
+        self._previous: Mapping[Any, float] | None = None
         self._total = 0.0
 
-    def update(self, values: Mapping[Any, float]) -> float:
-        """Take the counters' present values by key; return the total."""
+    def update(self, values: Mapping[_Key, float]) -> float:
+        """Take in the counters as they stand, and return the total since the first update."""
+        previous = values if self._previous is None else self._previous
         for key, value in values.items():
-            start = 0.0 if self._counts_from_zero else value
-            self._total += max(0.0, value - self._previous.get(key, start))
+            start = previous.get(key, 0.0 if self._counts_from_zero else value)
+            self._total += max(0.0, value - start)
         self._previous = dict(values)
         return self._total

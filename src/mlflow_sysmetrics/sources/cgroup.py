@@ -63,7 +63,7 @@ def read_limits(host: Host, process: str = "self") -> Limits:
     cpu = read_cpu_bound(host, process)
     memory = read_memory_bound(host, process)
     counts = [cpu.value if cpu else None, _allowed_cpus(host, process)]
-    cpus = min((count for count in counts if count is not None), default=None)
+    cpus = min((float(count) for count in counts if count is not None), default=None)
     return Limits(
         cpus=_below(cpus, read_cpu_count(host)),
         memory_bytes=int(memory.value) if memory else None,
@@ -222,7 +222,7 @@ def count_cpus(text: str) -> int:
 
 
 def count_allowed_cpus(text: str) -> int:
-    """Count the CPUs of the affinity in `/proc/<pid>/status`: `Cpus_allowed_list:\t0-3,8`.
+    r"""Count the CPUs of the affinity in `/proc/<pid>/status`: `Cpus_allowed_list:\t0-3,8`.
 
     Raises:
         ParseError: There is no such line.

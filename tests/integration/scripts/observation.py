@@ -1,11 +1,91 @@
-"""What a script sees of its runs and threads, told as JSON to the test that started it."""
+"""What a script sees of its runs and its threads, told as JSON to the test that started it.
+
+MLflow is imported only to report, so that scripts may import what they like first.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlflow import MlflowClient  # isort: skip
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+OURS = "mlflow-sysmetrics"
+_PATIENCE_S = 5.0
+
+threads_started: list[str] = []
+_start = threading.Thread.start
+
+
+def _start_and_note(thread: threading.Thread) -> None:
+    threads_started.append(thread.name)
+    _start(thread)
+
+
+threading.Thread.start = _start_and_note  # type: ignore[method-assign] # no other way to see all
+
+
+def burn(seconds: float) -> float:
+    """Keep one core busy; return the percentage of it that the system let this thread have."""
+    wall_s, cpu_s = time.perf_counter(), time.thread_time()
+    while time.perf_counter() - wall_s < seconds:
+        pass
+    return 100 * (time.thread_time() - cpu_s) / (time.perf_counter() - wall_s)
+
+
+def report(**notes: object) -> None:
+    """Print what there is to see of the experiment named by the environment."""
+    tell(observe(os.environ["MLFLOW_EXPERIMENT_NAME"], **notes))
+
+
+def tell(what: object) -> None:
+    """Print JSON on a line of its own."""
+    sys.stdout.write(f"\n{json.dumps(what)}\n")
+    sys.stdout.flush()
+
+
+def observe(experiment_name: str, **notes: object) -> dict[str, Any]:
+    """All runs of an experiment as its store has them now, and the threads so far."""
+    from mlflow import MlflowClient  # noqa: PLC0415 - see above
+
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(experiment_name)
+    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    return {
+        "runs": [_run(client, run) for run in runs],
+        "threads_started": threads_started,
+        "threads_left": _threads_left(),
+        "notes": notes,
+    }
+
+
+def _run(client: MlflowClient, run: Run) -> dict[str, Any]:
+    end_ms = run.info.end_time or time.time() * 1000
+    return {
+        "run_id": run.info.run_id,
+        "name": run.info.run_name,
+        "status": run.info.status,
+        "lasted_s": (end_ms - run.info.start_time) / 1000,
+        "tags": run.data.tags,
+        "series": {key: _series(client, run.info.run_id, key) for key in run.data.metrics},
+    }
+
+
+def _series(client: MlflowClient, run_id: str, key: str) -> list[tuple[int, int, float]]:
+    history = client.get_metric_history(run_id, key)
+    return sorted((point.step, point.timestamp, point.value) for point in history)
+
+
+def _threads_left() -> list[str]:
+    """Our threads that do not end, given time to."""
+    ours = [thread for thread in threading.enumerate() if thread.name.startswith(OURS)]
+    deadline_s = time.monotonic() + _PATIENCE_S
+    for thread in ours:
+        thread.join(max(0.0, deadline_s - time.monotonic()))
+    return [thread.name for thread in ours if thread.is_alive()]

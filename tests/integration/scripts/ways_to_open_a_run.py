@@ -1,0 +1,215 @@
+"""Every way to open a run, one after the other in one process, each in an experiment of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow
+import observation
+from mlflow import MlflowClient
+from observation import burn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TICK_S = 0.25
+SWEEP = 50
+
+
+def two_seconds_at_the_default_interval() -> dict[str, object]:
+    os.environ.pop("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL")
+    with mlflow.start_run():
+        share = burn(2.2)
+    return {"cpu_percentage": share}
+
+
+def instant() -> None:
+    mlflow.set_system_metrics_sampling_interval(10)
+    with mlflow.start_run():
+        mlflow.log_param("size", 1)
+
+
+def sweep() -> None:
+    mlflow.set_system_metrics_sampling_interval(10)
+    for number in range(SWEEP):
+        with mlflow.start_run():
+            mlflow.log_metric("loss", number)
+
+
+def nested() -> None:
+    with mlflow.start_run(run_name="parent"):
+        time.sleep(3 * TICK_S)
+        with mlflow.start_run(run_name="child", nested=True):
+            time.sleep(3 * TICK_S)
+
+
+def four_threads() -> None:
+    together = threading.Barrier(4, timeout=60)
+
+    def train(number: int) -> None:
+        # nested: until MLflow 2.17 all threads shared one stack of runs
+        with mlflow.start_run(run_name=f"thread {number}", nested=True):
+            together.wait()
+            time.sleep(4 * TICK_S)
+            together.wait()
+
+    threads = [threading.Thread(target=train, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def resumed_by_id() -> dict[str, object]:
+    os.environ["MLFLOW_RUN_CONTEXT_PROVIDER"] = "sysmonitor"
+    with mlflow.start_run() as run:
+        time.sleep(3 * TICK_S)
+    opened = MlflowClient().get_run(run.info.run_id)
+    os.environ["MLFLOW_RUN_CONTEXT_PROVIDER"] = "sysmetrics,sysmonitor"
+    with mlflow.start_run(run_id=run.info.run_id):
+        time.sleep(3 * TICK_S)
+    return {
+        "tagged_at_first": any(key.startswith("sys.") for key in opened.data.tags),
+        "steps_at_first": 1 + max(metric.step for metric in opened.data._metric_objs),
+    }
+
+
+def resumed_by_variable() -> None:
+    os.environ["MLFLOW_RUN_ID"] = _created_run()
+    with mlflow.start_run():
+        time.sleep(3 * TICK_S)
+
+
+def started_by_log_metric() -> None:
+    mlflow.log_metric("loss", 0.5)
+    time.sleep(3 * TICK_S)
+    mlflow.log_metric("loss", 0.4)
+    mlflow.end_run()
+
+
+def raising() -> None:
+    try:
+        with mlflow.start_run():
+            time.sleep(3 * TICK_S)
+            raise ZeroDivisionError
+    except ZeroDivisionError:
+        pass
+
+
+def same_run_in_two_threads() -> None:
+    run_id = _created_run()
+    together = threading.Barrier(2, timeout=60)
+
+    def train() -> None:
+        with mlflow.start_run(run_id=run_id, nested=True):
+            together.wait()
+            time.sleep(4 * TICK_S)
+            together.wait()
+
+    threads = [threading.Thread(target=train) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def autologged() -> None:
+    from sklearn.base import clone
+    from sklearn.datasets import make_classification
+    from sklearn.neural_network import MLPClassifier
+
+    mlflow.set_system_metrics_sampling_interval(0.05)
+    mlflow.sklearn.autolog(log_models=False, silent=True)
+    try:
+        features, labels = make_classification(2000, random_state=0)
+        model = MLPClassifier(max_iter=40, tol=0, n_iter_no_change=1000, random_state=0)
+        clone(model).fit(features, labels)
+    finally:
+        mlflow.sklearn.autolog(disable=True)
+
+
+def grid_search() -> None:
+    from sklearn.datasets import make_classification
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.tree import DecisionTreeClassifier
+
+    mlflow.set_system_metrics_sampling_interval(0.05)
+    mlflow.sklearn.autolog(log_models=False, silent=True)
+    try:
+        features, labels = make_classification(1000, random_state=0)
+        search = GridSearchCV(DecisionTreeClassifier(), {"max_depth": [2, 4, 8]}, cv=3)
+        search.fit(features, labels)
+    finally:
+        mlflow.sklearn.autolog(disable=True)
+
+
+def project() -> None:
+    folder = Path("project")
+    folder.mkdir()
+    (folder / "MLproject").write_text(
+        "name: demo\nentry_points:\n  main:\n    command: python train.py\n"
+    )
+    (folder / "train.py").write_text(
+        "import mlflow, time\n"
+        f"mlflow.set_system_metrics_sampling_interval({TICK_S})\n"
+        "with mlflow.start_run():\n"
+        f"    time.sleep({3 * TICK_S})\n"
+    )
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    mlflow.projects.run(str(folder), env_manager="local", experiment_name=_experiment("project"))
+
+
+SCENARIOS: tuple[Callable[[], dict[str, object] | None], ...] = (
+    two_seconds_at_the_default_interval,
+    instant,
+    sweep,
+    nested,
+    four_threads,
+    resumed_by_id,
+    resumed_by_variable,
+    started_by_log_metric,
+    raising,
+    autologged,
+    grid_search,
+    project,
+    same_run_in_two_threads,
+)
+
+
+def _created_run() -> str:
+    """A run that somebody else has opened, and that nobody has tagged."""
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(os.environ["MLFLOW_EXPERIMENT_NAME"])
+    run_id: str = client.create_run(experiment.experiment_id).info.run_id
+    return run_id
+
+
+def _experiment(scenario: str) -> str:
+    return f"{_PREFIX}-{scenario}"
+
+
+_PREFIX = os.environ["MLFLOW_EXPERIMENT_NAME"]
+
+
+def play(scenario: Callable[[], dict[str, object] | None]) -> dict[str, object]:
+    """Play one scenario; what it raises is told, too."""
+    name = os.environ["MLFLOW_EXPERIMENT_NAME"] = _experiment(scenario.__name__)
+    mlflow.set_experiment(name)
+    mlflow.set_system_metrics_sampling_interval(TICK_S)
+    observation.threads_started.clear()
+    try:
+        notes = scenario() or {}
+    except Exception:  # noqa: BLE001 - the other scenarios are to be played
+        return {"failed": traceback.format_exc()}
+    told = observation.observe(name, **notes)
+    return {**told, "threads_started": list(told["threads_started"])}
+
+
+if __name__ == "__main__":
+    observation.tell({scenario.__name__: play(scenario) for scenario in SCENARIOS})

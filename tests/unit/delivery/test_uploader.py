@@ -1,0 +1,434 @@
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fakes.simulation import LONG_S, Simulation, join_threads
+from mlflow_sysmetrics.delivery import uploader as uploader_module
+from mlflow_sysmetrics.delivery.outbox import Point
+from mlflow_sysmetrics.delivery.tracking import Refused
+from mlflow_sysmetrics.delivery.uploader import Stream, Uploader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from pytest_mock import MockerFixture
+
+THREAD = "mlflow-sysmetrics-uploader"
+PATIENT_S = LONG_S
+
+
+class ScriptedStore:
+    """A store that keeps what it is sent; each call first takes one answer off the script.
+
+    An answer that is an exception is raised, one that can be called is called.
+    """
+
+    def __init__(self, *script: Exception | Callable[[], object], first_step: int = 0) -> None:
+        self.script = list(script)
+        self.batches: list[list[Point]] = []
+        self.resumed_with: list[Mapping[str, str]] = []
+        self.first_step = first_step
+
+    def log(self, points: Sequence[Point]) -> None:
+        self._answer()
+        self.batches.append(list(points))
+
+    def resume(self, tags: Mapping[str, str]) -> int:
+        self._answer()
+        self.resumed_with.append(tags)
+        return self.first_step
+
+    @property
+    def steps(self) -> list[int]:
+        return [point.step for batch in self.batches for point in batch]
+
+    def _answer(self) -> None:
+        if not self.script:
+            return
+        answer = self.script.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        answer()
+
+
+def points(steps: Iterable[int]) -> list[Point]:
+    return [Point("key", 1.0, 0, step) for step in steps]
+
+
+def stream_to(store: ScriptedStore, **fields: Any) -> Stream:  # noqa: ANN401 - any field's value
+    """A stream to a store, which is the scripted one."""
+    return Stream(name="run 1", open_store=lambda: store, **fields)  # type: ignore[arg-type,return-value] # a stand-in
+
+
+@pytest.fixture
+def uploader(mocker: MockerFixture) -> Iterator[Uploader]:
+    """An uploader that tries again at once, and whose thread must end with its test."""
+    mocker.patch.object(uploader_module, "_FIRST_PAUSE_S", 0.0)
+    yield Uploader()
+    join_threads(THREAD)
+
+
+# Sending
+
+
+def test_what_waits_is_sent_when_the_stream_closes(uploader: Uploader) -> None:
+    store = ScriptedStore()
+    stream = stream_to(store)
+    uploader.open(stream)
+    uploader.put(stream, points([0, 0, 1]))
+
+    assert uploader.close(stream, PATIENT_S) == 0
+    assert store.batches == [points([0, 0, 1])]
+
+
+def test_batches_are_no_longer_than_mlflow_allows_and_in_order(uploader: Uploader) -> None:
+    store = ScriptedStore()
+    stream = stream_to(store)
+    uploader.open(stream)
+    uploader.put(stream, points(range(2500)))
+
+    uploader.close(stream, PATIENT_S)
+
+    assert [len(batch) for batch in store.batches] == [1000, 1000, 500]
+    assert store.steps == list(range(2500))
+
+
+def test_a_new_run_is_not_read(uploader: Uploader) -> None:
+    store = ScriptedStore(first_step=9)
+    stream = stream_to(store)
+    uploader.open(stream)
+    uploader.put(stream, points([0]))
+
+    uploader.close(stream, PATIENT_S)
+
+    assert store.resumed_with == []
+    assert store.steps == [0]
+
+
+def test_a_resumed_run_goes_on_with_its_steps_and_gets_its_tags(uploader: Uploader) -> None:
+    store = ScriptedStore(first_step=40)
+    stream = stream_to(store, tags=lambda: {"sys.cpu": "EPYC"})
+    uploader.open(stream)
+    uploader.put(stream, points([0, 1]))
+
+    uploader.close(stream, PATIENT_S)
+
+    assert store.resumed_with == [{"sys.cpu": "EPYC"}]
+    assert store.steps == [40, 41]
+
+
+def test_a_resumed_run_gets_its_tags_also_if_nothing_is_logged(uploader: Uploader) -> None:
+    store = ScriptedStore()
+    stream = stream_to(store, tags=lambda: {"sys.cpu": "EPYC"})
+    uploader.open(stream)
+
+    uploader.close(stream, PATIENT_S)
+
+    assert store.resumed_with == [{"sys.cpu": "EPYC"}]
+    assert store.batches == []
+
+
+def test_streams_are_sent_each_to_its_own_store(uploader: Uploader) -> None:
+    stores = [ScriptedStore(), ScriptedStore()]
+    streams = [stream_to(store) for store in stores]
+    for number, stream in enumerate(streams):
+        uploader.open(stream)
+        uploader.put(stream, points([number]))
+
+    for stream in streams:
+        uploader.close(stream, PATIENT_S)
+
+    assert [store.steps for store in stores] == [[0], [1]]
+
+
+def test_after_the_last_stream_a_new_one_has_a_new_thread(uploader: Uploader) -> None:
+    for _ in range(2):
+        store = ScriptedStore()
+        stream = stream_to(store)
+        uploader.open(stream)
+        uploader.put(stream, points([0]))
+        assert uploader.close(stream, PATIENT_S) == 0
+        join_threads(THREAD)
+        assert store.steps == [0]
+
+
+# Failures
+
+
+def test_what_could_not_be_sent_is_sent_again_in_order(
+    uploader: Uploader, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "mlflow_sysmetrics")
+    store = ScriptedStore(ConnectionError("refused"), TimeoutError("no answer"))
+    stream = stream_to(store)
+    uploader.open(stream)
+    uploader.put(stream, points(range(1500)))
+
+    assert uploader.close(stream, PATIENT_S) == 0
+    assert store.steps == list(range(1500))
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "refused" in caplog.text
+
+
+def test_a_failure_in_the_middle_sends_nothing_twice(uploader: Uploader) -> None:
+    store = ScriptedStore(lambda: None, ConnectionError("refused"))
+    stream = stream_to(store)
+    uploader.open(stream)
+    uploader.put(stream, points(range(1500)))
+
+    uploader.close(stream, PATIENT_S)
+
+    assert store.steps == list(range(1500))
+
+
+def test_a_store_that_cannot_be_opened_is_tried_again(uploader: Uploader) -> None:
+    store = ScriptedStore()
+    attempts = [ImportError("no driver for this database"), None]
+
+    def open_store() -> ScriptedStore:
+        if error := attempts.pop(0):
+            raise error
+        return store
+
+    stream = Stream("run 1", open_store)  # type: ignore[arg-type] # a stand-in
+    uploader.open(stream)
+    uploader.put(stream, points([0]))
+
+    assert uploader.close(stream, PATIENT_S) == 0
+    assert store.steps == [0]
+
+
+def test_resuming_is_tried_again(uploader: Uploader) -> None:
+    store = ScriptedStore(ConnectionError("refused"), first_step=7)
+    stream = stream_to(store, tags=lambda: {})
+    uploader.open(stream)
+    uploader.put(stream, points([0]))
+
+    assert uploader.close(stream, PATIENT_S) == 0
+    assert store.steps == [7]
+
+
+def test_after_a_refusal_nothing_more_is_sent_and_one_warning_tells_it(
+    uploader: Uploader, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = threading.Event()
+
+    def refuse() -> None:
+        refused.set()
+        raise Refused("the run is deleted")
+
+    store = ScriptedStore(refuse, first_step=0)
+    stream = stream_to(store, tags=lambda: {})
+    uploader.open(stream)
+    assert refused.wait(LONG_S)
+    assert uploader.close(stream, PATIENT_S) == 0
+    uploader.put(stream, points([0]))
+
+    assert len(stream.outbox) == 0
+    assert store.batches == []
+    assert len(caplog.records) == 1
+    assert "takes no metrics of run 1, 0 points are lost: the run is deleted" in caplog.text
+
+
+def test_a_refusal_tells_how_much_is_lost(
+    uploader: Uploader, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = stream_to(ScriptedStore(Refused("read-only")))
+    uploader.open(stream)
+    uploader.put(stream, points(range(12)))
+
+    assert uploader.close(stream, PATIENT_S) == 0
+    assert "12 points are lost: read-only" in caplog.text
+
+
+def test_a_refusal_by_one_store_is_nothing_to_another(uploader: Uploader) -> None:
+    store = ScriptedStore()
+    refusing, well = stream_to(ScriptedStore(Refused("deleted"))), stream_to(store)
+    for stream in (refusing, well):
+        uploader.open(stream)
+        uploader.put(stream, points([0]))
+
+    uploader.close(refusing, PATIENT_S)
+
+    assert uploader.close(well, PATIENT_S) == 0
+    assert store.steps == [0]
+
+
+# Closing
+
+
+def test_closing_waits_until_all_is_sent(uploader: Uploader) -> None:
+    sending, closing = threading.Event(), threading.Event()
+
+    def send_slowly() -> None:
+        sending.set()
+        assert closing.wait(LONG_S)
+
+    store = ScriptedStore(send_slowly)
+    stream = stream_to(store)
+    uploader.open(stream)
+    uploader.put(stream, points(range(3)))
+    assert uploader.close(stream, timeout_s=0.0) == 3  # from now on it is due
+    assert sending.wait(LONG_S)
+    closing.set()
+
+    assert uploader.close(stream, PATIENT_S) == 0
+    assert store.steps == [0, 1, 2]
+
+
+def test_closing_gives_up_waiting_in_time_and_sending_goes_on(uploader: Uploader) -> None:
+    answers = threading.Event()
+
+    def hang() -> None:
+        assert answers.wait(LONG_S)
+
+    store = ScriptedStore(hang)
+    stream = stream_to(store)
+    uploader.open(stream)
+    uploader.put(stream, points(range(3)))
+
+    assert uploader.close(stream, timeout_s=0.01) == 3
+
+    answers.set()
+    join_threads(THREAD)
+    assert store.steps == [0, 1, 2]
+
+
+def test_points_are_taken_while_the_store_hangs(uploader: Uploader) -> None:
+    hangs, answers = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        assert answers.wait(LONG_S)
+
+    store = ScriptedStore(hang)
+    stream = stream_to(store, tags=lambda: {})
+    uploader.open(stream)
+    assert hangs.wait(LONG_S)
+
+    uploader.put(stream, points([0, 1]))
+    answers.set()
+
+    uploader.close(stream, PATIENT_S)
+    assert store.steps == [0, 1]
+
+
+def test_a_thread_that_cannot_start_is_tried_again(
+    uploader: Uploader, mocker: MockerFixture
+) -> None:
+    start = mocker.patch("threading.Thread.start", side_effect=RuntimeError("at shutdown"))
+    with pytest.raises(RuntimeError, match="at shutdown"):
+        uploader.open(stream_to(ScriptedStore()))
+    mocker.stop(start)
+    store = ScriptedStore()
+    stream = stream_to(store)
+
+    uploader.open(stream)
+    uploader.put(stream, points([0]))
+
+    assert uploader.close(stream, PATIENT_S) == 0
+    assert store.steps == [0]
+
+
+# The schedule, in simulated time
+
+
+class Schedule:
+    """An uploader in simulated time, and when its store was called."""
+
+    def __init__(self, mocker: MockerFixture) -> None:
+        self.clock = Simulation()
+        self.uploader = Uploader()
+        self.called_s: list[float] = []
+        mocker.patch.object(uploader_module, "time", self.clock)
+        mocker.patch.object(uploader_module.random, "uniform", return_value=1.0)
+        mocker.patch.object(self.uploader._condition, "wait", self.clock.wait)
+
+    def note_time(self) -> None:
+        self.called_s.append(self.clock.now_s())
+
+    def fail(self) -> None:
+        self.note_time()
+        raise ConnectionError("refused")
+
+    def run(self, stream: Stream, until_s: float) -> None:
+        self.clock.at(until_s, lambda: self.uploader.close(stream, timeout_s=0.0))
+        self.uploader.open(stream)
+        join_threads(THREAD)
+
+
+@pytest.fixture
+def schedule(mocker: MockerFixture) -> Schedule:
+    return Schedule(mocker)
+
+
+def test_points_are_sent_together_every_ten_seconds_and_at_the_end(schedule: Schedule) -> None:
+    store = ScriptedStore(*[schedule.note_time] * 3)
+    stream = stream_to(store)
+    for second in range(25):
+        schedule.clock.at(
+            second, lambda second=second: schedule.uploader.put(stream, points([second]))
+        )
+
+    schedule.run(stream, until_s=24.5)
+
+    assert schedule.called_s == [9.5, 19.0, 24.5]
+    assert [len(batch) for batch in store.batches] == [10, 10, 5]
+    assert store.steps == list(range(25))
+
+
+def test_a_store_with_nothing_to_take_is_left_alone(schedule: Schedule) -> None:
+    store = ScriptedStore(schedule.note_time)
+
+    schedule.run(stream_to(store), until_s=1000.0)
+
+    assert schedule.called_s == []
+
+
+def test_a_resumed_run_is_read_at_once(schedule: Schedule) -> None:
+    store = ScriptedStore(schedule.note_time)
+
+    schedule.run(stream_to(store, tags=lambda: {}), until_s=1000.0)
+
+    assert schedule.called_s == [0.0]
+
+
+def test_pauses_grow_while_a_store_fails(schedule: Schedule) -> None:
+    store = ScriptedStore(*[schedule.fail] * 8, schedule.note_time)
+    stream = stream_to(store)
+    schedule.clock.at(0.0, lambda: schedule.uploader.put(stream, points([0])))
+
+    schedule.run(stream, until_s=1000.0)
+
+    pauses_s = [later - now for now, later in zip(schedule.called_s, schedule.called_s[1:])]
+    assert pauses_s == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert store.steps == [0]
+
+
+def test_the_end_of_a_run_does_not_wait_for_a_pause_to_pass(schedule: Schedule) -> None:
+    store = ScriptedStore(*[schedule.fail] * 5, schedule.note_time)
+    stream = stream_to(store)
+    schedule.clock.at(0.0, lambda: schedule.uploader.put(stream, points([0])))
+
+    schedule.run(stream, until_s=30.0)
+
+    assert schedule.called_s == [9.5, 10.5, 12.5, 16.5, 24.5, 30.0]
+    assert store.steps == [0]
+
+
+def test_after_a_success_pauses_begin_anew(schedule: Schedule) -> None:
+    store = ScriptedStore(
+        schedule.fail, schedule.fail, schedule.note_time, schedule.fail, schedule.note_time
+    )
+    stream = stream_to(store)
+    schedule.clock.at(0.0, lambda: schedule.uploader.put(stream, points([0])))
+    schedule.clock.at(20.0, lambda: schedule.uploader.put(stream, points([1])))
+
+    schedule.run(stream, until_s=1000.0)
+
+    assert schedule.called_s == [9.5, 10.5, 12.5, 22.0, 23.0]
+    assert store.steps == [0, 1]

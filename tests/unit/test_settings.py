@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mlflow_sysmetrics import settings
+from mlflow_sysmetrics.settings import VARIABLES, Settings, switched_on, unknown_providers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_mock import MockerFixture
+
+INTERVAL = "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"
+SAMPLES = "MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING"
+NODE_ID = "MLFLOW_SYSTEM_METRICS_NODE_ID"
+INCLUDE = "MLFLOW_SYSMETRICS_INCLUDE"
+EXCLUDE = "MLFLOW_SYSMETRICS_EXCLUDE"
+EXCLUDE_TAGS = "MLFLOW_SYSMETRICS_EXCLUDE_TAGS"
+FLUSH_TIMEOUT = "MLFLOW_SYSMETRICS_FLUSH_TIMEOUT"
+PROVIDERS = "MLFLOW_RUN_CONTEXT_PROVIDER"
+
+GOOD = [
+    (INTERVAL, "0.01", "sampling_interval_s", 0.01),
+    (INTERVAL, " 2.5 ", "sampling_interval_s", 2.5),
+    (INTERVAL, "86400", "sampling_interval_s", 86_400.0),
+    (SAMPLES, "1", "samples_before_logging", 1),
+    (SAMPLES, "12", "samples_before_logging", 12),
+    (NODE_ID, "node-3.rack_1 a", "node_id", "node-3.rack_1 a"),
+    (NODE_ID, "", "node_id", None),
+    (INCLUDE, "process/*, gpu_*,,", "include", ("process/*", "gpu_*")),
+    (INCLUDE, "", "include", ()),
+    (EXCLUDE, "disk_*", "exclude", ("disk_*",)),
+    (EXCLUDE_TAGS, "sys.hostname,sys.k8s_*", "exclude_tags", ("sys.hostname", "sys.k8s_*")),
+    (FLUSH_TIMEOUT, "0", "flush_timeout_s", 0.0),
+    (FLUSH_TIMEOUT, "3600", "flush_timeout_s", 3600.0),
+]
+
+BAD = [
+    (INTERVAL, "0"),
+    (INTERVAL, "-1"),
+    (INTERVAL, "86401"),
+    (INTERVAL, "nan"),
+    (INTERVAL, "inf"),
+    (INTERVAL, "ten"),
+    (INTERVAL, ""),
+    (SAMPLES, "0"),
+    (SAMPLES, "-3"),
+    (SAMPLES, "1.5"),
+    (SAMPLES, "many"),
+    (SAMPLES, "9" * 5000),
+    (NODE_ID, "a/b"),
+    (NODE_ID, ".."),
+    (NODE_ID, "n" * 101),
+    (NODE_ID, "node:3"),
+    (FLUSH_TIMEOUT, "-0.1"),
+    (FLUSH_TIMEOUT, "3601"),
+    (FLUSH_TIMEOUT, "nan"),
+    (FLUSH_TIMEOUT, "soon"),
+]
+
+
+def test_without_variables_all_is_as_documented() -> None:
+    assert Settings.from_env({}) == Settings()
+    assert {each.field: each.default for each in VARIABLES} == {
+        each.name: getattr(Settings(), each.name)
+        for each in fields(Settings)
+        if each.name not in ("origins", "problems")
+    }
+
+
+def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SAMPLES, "7")
+
+    assert Settings.from_env().samples_before_logging == 7
+
+
+@pytest.mark.parametrize(("name", "text", "field", "value"), GOOD)
+def test_a_good_value_is_taken(name: str, text: str, field: str, value: object) -> None:
+    found = Settings.from_env({name: text})
+
+    assert getattr(found, field) == value
+    assert found.origins == {field: name}
+    assert found.problems == ()
+
+
+@pytest.mark.parametrize(("name", "text"), BAD)
+def test_a_bad_value_is_said_and_the_default_taken(name: str, text: str) -> None:
+    variable = next(each for each in VARIABLES if each.name == name)
+
+    found = Settings.from_env({name: text})
+
+    assert getattr(found, variable.field) == variable.default
+    assert found.origins == {}
+    assert found.problems == (
+        f"{name}={text!r} is not {variable.allowed}; using the default, {variable.default}",
+    )
+
+
+def test_one_bad_value_costs_the_others_nothing() -> None:
+    found = Settings.from_env({INTERVAL: "often", SAMPLES: "3", NODE_ID: "../x"})
+
+    assert found.samples_before_logging == 3
+    assert len(found.problems) == 2
+
+
+def test_arguments_win_over_what_was_set() -> None:
+    found = Settings.from_env({INTERVAL: "3", SAMPLES: "2"})
+
+    assert found.overridden(sampling_interval_s=0.5, node_id=7) == Settings(
+        sampling_interval_s=0.5, samples_before_logging=2, node_id="7"
+    )
+
+
+def test_an_argument_that_is_none_changes_nothing() -> None:
+    found = Settings.from_env({INTERVAL: "3"})
+
+    assert found.overridden(sampling_interval_s=None, node_id=None) == found
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"sampling_interval_s": 0},
+        {"sampling_interval_s": "often"},
+        {"samples_before_logging": 2.5},
+        {"node_id": "a/b"},
+    ],
+)
+def test_a_bad_argument_is_said_and_what_was_set_stays(arguments: dict[str, Any]) -> None:
+    before = Settings.from_env({INTERVAL: "3", SAMPLES: "none"})
+
+    after = before.overridden(**arguments)
+
+    (name,) = arguments
+    assert getattr(after, name) == getattr(before, name)
+    assert after.problems[:-1] == before.problems
+    assert re.match(f"{name}=.* is not .*; using {getattr(before, name)}$", after.problems[-1])
+
+
+# The switch
+
+
+@pytest.mark.parametrize(
+    ("listed", "is_on"),
+    [
+        ("sysmetrics", True),
+        (" sysmonitor , sysmetrics ", True),
+        ("sysmetrics,sysmetrics", True),
+        ("sysmonitor", False),
+        ("sysmetrics2", False),
+        ("SYSMETRICS", False),
+        ("", False),
+        (",", False),
+        (None, False),
+    ],
+)
+def test_a_provider_is_on_when_it_is_listed(listed: str | None, is_on: bool) -> None:  # noqa: FBT001 - a parameter of the table
+    environ = {} if listed is None else {PROVIDERS: listed}
+
+    assert switched_on("sysmetrics", environ) is is_on
+
+
+def test_names_of_installed_providers_are_known(mocker: MockerFixture) -> None:
+    _install(mocker, "corporate")
+
+    assert unknown_providers({PROVIDERS: "sysmetrics,corporate,sysmonitor"}) == ()
+
+
+def test_unknown_names_are_told_with_the_nearest_known(mocker: MockerFixture) -> None:
+    _install(mocker, "corporate")
+
+    sentences = unknown_providers({PROVIDERS: "sysmetric,corprate,sysmonitor"})
+
+    assert sentences == (
+        f"{PROVIDERS} names 'corprate', which no installed plugin provides; "
+        "did you mean 'corporate'?",
+        f"{PROVIDERS} names 'sysmetric', which no installed plugin provides; "
+        "did you mean 'sysmetrics'?",
+    )
+
+
+def test_the_usual_names_need_no_search_through_the_installed(mocker: MockerFixture) -> None:
+    settings._unknown.cache_clear()
+    search = mocker.patch.object(settings, "entry_points")
+
+    unknown_providers({PROVIDERS: "sysmonitor,sysmetrics"})
+
+    search.assert_not_called()
+
+
+def _install(mocker: MockerFixture, name: str) -> None:
+    settings._unknown.cache_clear()
+    entry = EntryPoint(name, "corporate:Provider", settings.PROVIDERS_GROUP)
+    mocker.patch.object(settings, "entry_points", return_value=[entry])
+
+
+@pytest.fixture(autouse=True)
+def _forget_what_was_installed() -> Iterator[None]:
+    yield
+    settings._unknown.cache_clear()
