@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import sys
 import time
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 try:
@@ -77,7 +78,7 @@ def keep_busy(seconds: float) -> None:
 def failures_of(run: Run, report: Report) -> list[str]:
     """One sentence for each provider that is switched on and did not do its part."""
     failures = []
-    missing = [tag.key for tag in TAGS if tag.absent == "never" and tag.key not in run.data.tags]
+    missing = [key for key in expected_tags() if key not in run.data.tags]
     if report.providers[SYSMETRICS].switched_on and missing:
         reason = run.data.tags.get("sysmetrics.error", "no reason was given")
         failures.append(
@@ -87,6 +88,16 @@ def failures_of(run: Run, report: Report) -> list[str]:
     if report.providers[SYSMONITOR].switched_on and missing and not is_vetoed():
         failures.append(f"{SYSMONITOR} is on, but metrics are missing: {', '.join(missing)}")
     return failures
+
+
+def expected_tags() -> list[str]:
+    """The tags that every host has and the settings do not leave out."""
+    excluded = Settings.from_env().exclude_tags
+    return [
+        tag.key
+        for tag in TAGS
+        if tag.absent == "never" and not any(fnmatchcase(tag.key, glob) for glob in excluded)
+    ]
 
 
 def expected_metrics() -> list[str]:

@@ -32,7 +32,8 @@ def main() -> int:
     else:
         environment = Environment(
             ROOT / f".venv-test-mlflow-{_in_file_name(options.mlflow)}",
-            (f"mlflow=={options.mlflow}", "--group", "test"),
+            # Older versions of MLflow do not say so, but cannot work with SQLAlchemy 2.1.
+            (f"mlflow=={options.mlflow}", "sqlalchemy<2.1", "--group", "test"),
         )
         environment.prepare()
         pytest_arguments = pytest_arguments or ["tests/integration"]

@@ -103,5 +103,5 @@ def _metrics_table(values: dict[str, float]) -> str:
     rows = []
     for key, value in values.items():
         metric = metric_of(key)
-        rows.append((PREFIX + key, f"{value:,.3f}", metric.unit, metric.meaning))
+        rows.append((PREFIX + key, f"{value:>14,.3f}", metric.unit, metric.meaning))
     return text_table(rows)

@@ -55,6 +55,7 @@ class CollectorSet:
         try:
             named = openers()
         except Exception as error:  # noqa: BLE001 - psutil broken at import, for one
+            self.unavailable["all"] = repr(error)
             warn_once(f"no metrics can be collected: {error!r}")
             return
         for name, opener in named:
@@ -66,6 +67,11 @@ class CollectorSet:
             except Exception as error:  # noqa: BLE001 - each part fails alone
                 self.unavailable[name] = repr(error)
                 logger.warning("mlflow-sysmetrics: no %s metrics: %r", name, error)
+
+    @property
+    def available(self) -> list[str]:
+        """Names of the open collectors, in the order in which they are asked."""
+        return [name for name, _ in self._collectors]
 
     def collect(self, max_age_s: float = 0.0) -> list[Readings]:
         """One sample: the readings of each collector that has some.

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Any
 
 from mlflow_sysmetrics import seam
-from mlflow_sysmetrics.collector_set import CollectorSet, default_openers
+from mlflow_sysmetrics.collector_set import CollectorSet
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host import Host
 from mlflow_sysmetrics.providers import SysMetricsRunContextProvider
@@ -87,10 +87,7 @@ class Report:
             "Sources of metrics\n" + text_table(self.sources.items(), indent="  "),
             "Settings\n"
             + text_table(
-                (
-                    (name, "" if each.value is None else str(each.value), each.origin)
-                    for name, each in self.settings.items()
-                ),
+                ((name, _as_text(each.value), each.origin) for name, each in self.settings.items()),
                 indent="  ",
             ),
         ]
@@ -99,6 +96,12 @@ class Report:
         if not self.problems:
             blocks.append("No problem found.")
         return "\n\n".join(blocks)
+
+
+def _as_text(value: Any) -> str:  # noqa: ANN401 - of any setting
+    if value is None:
+        return ""
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _provider_rows(providers: dict[str, Provider]) -> list[tuple[str, ...]]:
@@ -169,8 +172,10 @@ def _why_no_metrics() -> str | None:
 def _sources() -> dict[str, str]:
     collectors = CollectorSet(Host())
     collectors.open()
-    collectors.close()
-    return {name: collectors.unavailable.get(name, _AVAILABLE) for name, _ in default_openers()}
+    try:
+        return {**dict.fromkeys(collectors.available, _AVAILABLE), **collectors.unavailable}
+    finally:
+        collectors.close()
 
 
 def _notes(providers: dict[str, Provider]) -> Iterator[str]:

@@ -63,7 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> It
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=clean_environ(),
+            env=clean_environ() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -74,12 +74,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> It
         _wait_until_healthy(address, process, folder / "log")
         yield address
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ SCRIPTS = Path(__file__).with_name("scripts")
 
 BOTH = "sysmetrics,sysmonitor"
 
-_HUNG_S = 90  # no script takes half of it; what does hangs and is killed
+_HUNG_S = 180  # no script takes half of it; what does hangs and is killed
 
 
 class Point(NamedTuple):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.timeout(240)  # the first test waits for all scenarios
+
 STORES = ("file", "sqlite", "server")
 TICK_S = 0.25  # as in the script
 
@@ -124,7 +126,7 @@ def test_a_sweep_of_instant_runs_gets_tags_alone(observed: Callable[[str], Obser
 
     assert len(runs) == 50
     assert all(run.has_host_tags for run in runs)
-    assert {key for run in runs for key in run.series} == {"loss"}
+    assert all(run.series == {} for run in runs)
 
 
 def test_nested_runs_are_sampled_side_by_side(observed: Callable[[str], Observation]) -> None:

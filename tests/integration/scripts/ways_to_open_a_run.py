@@ -39,7 +39,7 @@ def sweep() -> None:
     mlflow.set_system_metrics_sampling_interval(10)
     for number in range(SWEEP):
         with mlflow.start_run():
-            mlflow.log_metric("loss", number)
+            mlflow.log_param("number", number)
 
 
 def nested() -> None:

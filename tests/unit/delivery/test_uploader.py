@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pytest_mock import MockerFixture
 
 THREAD = "mlflow-sysmetrics-uploader"
-PATIENT_S = LONG_S
 
 
 class ScriptedStore:
@@ -81,7 +80,7 @@ def test_what_waits_is_sent_when_the_stream_closes(uploader: Uploader) -> None:
     uploader.open(stream)
     uploader.put(stream, points([0, 0, 1]))
 
-    assert uploader.close(stream, PATIENT_S) == 0
+    assert uploader.close(stream, LONG_S) == 0
     assert store.batches == [points([0, 0, 1])]
 
 
@@ -91,7 +90,7 @@ def test_batches_are_no_longer_than_mlflow_allows_and_in_order(uploader: Uploade
     uploader.open(stream)
     uploader.put(stream, points(range(2500)))
 
-    uploader.close(stream, PATIENT_S)
+    uploader.close(stream, LONG_S)
 
     assert [len(batch) for batch in store.batches] == [1000, 1000, 500]
     assert store.steps == list(range(2500))
@@ -103,7 +102,7 @@ def test_a_new_run_is_not_read(uploader: Uploader) -> None:
     uploader.open(stream)
     uploader.put(stream, points([0]))
 
-    uploader.close(stream, PATIENT_S)
+    uploader.close(stream, LONG_S)
 
     assert store.resumed_with == []
     assert store.steps == [0]
@@ -115,7 +114,7 @@ def test_a_resumed_run_goes_on_with_its_steps_and_gets_its_tags(uploader: Upload
     uploader.open(stream)
     uploader.put(stream, points([0, 1]))
 
-    uploader.close(stream, PATIENT_S)
+    uploader.close(stream, LONG_S)
 
     assert store.resumed_with == [{"sys.cpu": "EPYC"}]
     assert store.steps == [40, 41]
@@ -126,7 +125,7 @@ def test_a_resumed_run_gets_its_tags_also_if_nothing_is_logged(uploader: Uploade
     stream = stream_to(store, tags=lambda: {"sys.cpu": "EPYC"})
     uploader.open(stream)
 
-    uploader.close(stream, PATIENT_S)
+    uploader.close(stream, LONG_S)
 
     assert store.resumed_with == [{"sys.cpu": "EPYC"}]
     assert store.batches == []
@@ -140,7 +139,7 @@ def test_streams_are_sent_each_to_its_own_store(uploader: Uploader) -> None:
         uploader.put(stream, points([number]))
 
     for stream in streams:
-        uploader.close(stream, PATIENT_S)
+        uploader.close(stream, LONG_S)
 
     assert [store.steps for store in stores] == [[0], [1]]
 
@@ -151,7 +150,7 @@ def test_after_the_last_stream_a_new_one_has_a_new_thread(uploader: Uploader) ->
         stream = stream_to(store)
         uploader.open(stream)
         uploader.put(stream, points([0]))
-        assert uploader.close(stream, PATIENT_S) == 0
+        assert uploader.close(stream, LONG_S) == 0
         join_threads(THREAD)
         assert store.steps == [0]
 
@@ -168,7 +167,8 @@ def test_what_could_not_be_sent_is_sent_again_in_order(
     uploader.open(stream)
     uploader.put(stream, points(range(1500)))
 
-    assert uploader.close(stream, PATIENT_S) == 0
+    assert uploader.close(stream, LONG_S) == 0
+    join_threads(THREAD)
     assert store.steps == list(range(1500))
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "refused" in caplog.text
@@ -180,7 +180,7 @@ def test_a_failure_in_the_middle_sends_nothing_twice(uploader: Uploader) -> None
     uploader.open(stream)
     uploader.put(stream, points(range(1500)))
 
-    uploader.close(stream, PATIENT_S)
+    uploader.close(stream, LONG_S)
 
     assert store.steps == list(range(1500))
 
@@ -198,7 +198,7 @@ def test_a_store_that_cannot_be_opened_is_tried_again(uploader: Uploader) -> Non
     uploader.open(stream)
     uploader.put(stream, points([0]))
 
-    assert uploader.close(stream, PATIENT_S) == 0
+    assert uploader.close(stream, LONG_S) == 0
     assert store.steps == [0]
 
 
@@ -208,41 +208,8 @@ def test_resuming_is_tried_again(uploader: Uploader) -> None:
     uploader.open(stream)
     uploader.put(stream, points([0]))
 
-    assert uploader.close(stream, PATIENT_S) == 0
+    assert uploader.close(stream, LONG_S) == 0
     assert store.steps == [7]
-
-
-def test_after_a_refusal_nothing_more_is_sent_and_one_warning_tells_it(
-    uploader: Uploader, caplog: pytest.LogCaptureFixture
-) -> None:
-    refused = threading.Event()
-
-    def refuse() -> None:
-        refused.set()
-        raise Refused("the run is deleted")
-
-    store = ScriptedStore(refuse, first_step=0)
-    stream = stream_to(store, tags=lambda: {})
-    uploader.open(stream)
-    assert refused.wait(LONG_S)
-    assert uploader.close(stream, PATIENT_S) == 0
-    uploader.put(stream, points([0]))
-
-    assert len(stream.outbox) == 0
-    assert store.batches == []
-    assert len(caplog.records) == 1
-    assert "takes no metrics of run 1, 0 points are lost: the run is deleted" in caplog.text
-
-
-def test_a_refusal_tells_how_much_is_lost(
-    uploader: Uploader, caplog: pytest.LogCaptureFixture
-) -> None:
-    stream = stream_to(ScriptedStore(Refused("read-only")))
-    uploader.open(stream)
-    uploader.put(stream, points(range(12)))
-
-    assert uploader.close(stream, PATIENT_S) == 0
-    assert "12 points are lost: read-only" in caplog.text
 
 
 def test_a_refusal_by_one_store_is_nothing_to_another(uploader: Uploader) -> None:
@@ -252,9 +219,9 @@ def test_a_refusal_by_one_store_is_nothing_to_another(uploader: Uploader) -> Non
         uploader.open(stream)
         uploader.put(stream, points([0]))
 
-    uploader.close(refusing, PATIENT_S)
+    uploader.close(refusing, LONG_S)
 
-    assert uploader.close(well, PATIENT_S) == 0
+    assert uploader.close(well, LONG_S) == 0
     assert store.steps == [0]
 
 
@@ -276,7 +243,7 @@ def test_closing_waits_until_all_is_sent(uploader: Uploader) -> None:
     assert sending.wait(LONG_S)
     closing.set()
 
-    assert uploader.close(stream, PATIENT_S) == 0
+    assert uploader.close(stream, LONG_S) == 0
     assert store.steps == [0, 1, 2]
 
 
@@ -313,7 +280,7 @@ def test_points_are_taken_while_the_store_hangs(uploader: Uploader) -> None:
     uploader.put(stream, points([0, 1]))
     answers.set()
 
-    uploader.close(stream, PATIENT_S)
+    uploader.close(stream, LONG_S)
     assert store.steps == [0, 1]
 
 
@@ -330,7 +297,7 @@ def test_a_thread_that_cannot_start_is_tried_again(
     uploader.open(stream)
     uploader.put(stream, points([0]))
 
-    assert uploader.close(stream, PATIENT_S) == 0
+    assert uploader.close(stream, LONG_S) == 0
     assert store.steps == [0]
 
 
@@ -418,6 +385,28 @@ def test_the_end_of_a_run_does_not_wait_for_a_pause_to_pass(schedule: Schedule) 
 
     assert schedule.called_s == [9.5, 10.5, 12.5, 16.5, 24.5, 30.0]
     assert store.steps == [0]
+
+
+def test_after_a_refusal_nothing_more_is_sent_and_one_warning_tells_it(
+    schedule: Schedule, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse() -> None:
+        schedule.note_time()
+        raise Refused("the run is deleted")
+
+    store = ScriptedStore(refuse)
+    stream = stream_to(store)
+    schedule.clock.at(0.0, lambda: schedule.uploader.put(stream, points(range(12))))
+    schedule.clock.at(15.0, lambda: schedule.uploader.put(stream, points([12])))
+
+    schedule.run(stream, until_s=1000.0)
+
+    assert schedule.called_s == [9.5]
+    assert (store.batches, len(stream.outbox)) == ([], 0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "mlflow-sysmetrics: the store takes no metrics of run 1, 12 points are lost: "
+        "the run is deleted"
+    ]
 
 
 def test_after_a_success_pauses_begin_anew(schedule: Schedule) -> None:

@@ -1,0 +1,124 @@
+"""Which processes have joined a tree since the last look, from /proc.
+
+The kernel tells a process its children only where it was built so (`CONFIG_PROC_CHILDREN`), and
+then in one file for each thread. So there are two ways, and the cheaper is taken: ask each thread
+of the tree, or list all processes and read the parents of those never seen before. And there is
+no need for either while the last pid that was given out is still the same.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.sources.proc_pid import VANISHED, parse_stat, read_proc
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from mlflow_sysmetrics.host import Host
+
+_LOOKS_APART = 8
+"""Look again after so many ticks anyhow: a list of children may miss one as another exits."""
+
+_THREAD_COST = 10
+"""Asking one thread for its children costs as much as listing so many processes."""
+
+
+class Newcomers:
+    """Finds the processes that join a tree.
+
+    Args:
+        host: The machine.
+        root_pid: Root of the tree.
+    """
+
+    def __init__(self, host: Host, root_pid: int) -> None:
+        self._proc = os.fspath(host.procfs)
+        self._tells_children = os.path.exists(  # noqa: PTH110 - a string path, as all of them here
+            f"{self._proc}/{root_pid}/task/{root_pid}/children"
+        )
+        self._tells_last_pid = _tells_last_pid(host)
+        self._last_pid: bytes | None = None
+        self._ticks_since_look = 0
+        self._outsiders: dict[str, int] = {}
+
+    def find(self, members: Collection[int], threads: int) -> list[int]:
+        """The processes that are in the tree and not among its known members, parents first.
+
+        Args:
+            members: The known members.
+            threads: Threads of the tree, for the choice of the way.
+        """
+        # Read first: what is born during the look changes it for the next time.
+        last_pid = read_proc(f"{self._proc}/loadavg").split()[-1] if self._tells_last_pid else None
+        self._ticks_since_look += 1
+        if last_pid and last_pid == self._last_pid and self._ticks_since_look < _LOOKS_APART:
+            return []
+        self._last_pid = last_pid
+        self._ticks_since_look = 0
+        # The link count of /proc is the number of processes on the host.
+        if self._tells_children and threads * _THREAD_COST < os.stat(self._proc).st_nlink:  # noqa: PTH116 - string path
+            return self._by_children(members)
+        return self._by_listing(members)
+
+    def look_again(self) -> None:
+        """Have the next `find` look in any case."""
+        self._last_pid = None
+
+    def _by_children(self, members: Collection[int]) -> list[int]:
+        queue = list(members)
+        newcomers = []
+        for pid in queue:  # which grows meanwhile
+            for child in self._children_of(pid):
+                if child not in members:
+                    newcomers.append(child)
+                    queue.append(child)
+        return newcomers
+
+    def _children_of(self, pid: int) -> Iterator[int]:
+        """Children of each thread of a process."""
+        task = f"{self._proc}/{pid}/task"
+        try:
+            threads = os.listdir(task)  # noqa: PTH208 - string paths
+        except VANISHED:
+            return
+        for thread in threads:
+            try:
+                # Unbuffered and to the end: a process may have more children than fit a page.
+                with open(f"{task}/{thread}/children", "rb", buffering=0) as file:  # noqa: PTH123 - string path
+                    children = file.readall()
+            except VANISHED:
+                continue
+            yield from map(int, children.split())
+
+    def _by_listing(self, members: Collection[int]) -> list[int]:
+        parents = self._parents_of_unknown(members)
+        newcomers: list[int] = []
+        joined = set(members)
+        while found := [pid for pid, parent in parents.items() if parent in joined]:
+            newcomers += found
+            joined.update(found)
+            for pid in found:
+                del parents[pid]
+        for pid, (inode, parent) in self._strangers.items():
+            ...
+        return newcomers
+
+
+def _tells_last_pid(host: Host) -> bool:
+    """Whether the last field of /proc/loadavg is the pid that this kernel gave out last.
+
+    Not so in a recorded tree, under gVisor (always 0), with lxcfs (a file system of its own), and
+    where /proc is that of another pid namespace.
+    """
+    if host.root != Path("/"):
+        return False
+    try:
+        own_proc = os.readlink("/proc/self") == str(os.getpid())
+        own_file = os.stat("/proc/loadavg").st_dev == os.stat("/proc").st_dev
+        return own_proc and own_file and int(read_proc("/proc/loadavg").split()[-1]) > 0
+    except (OSError, ValueError, IndexError):
+        return False

@@ -1,0 +1,121 @@
+"""The files of one process under /proc, read without detours: they are read at every tick."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+from mlflow_sysmetrics.sources import ParseError
+
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+"""Ticks a second, in which `stat` tells times."""
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+"""Unit of `statm`."""
+
+VANISHED = (FileNotFoundError, ProcessLookupError)
+"""How reading the files of a process fails when it has ended, before and after they are opened."""
+
+_FILE_BYTES = 4096
+_LAST_STAT_FIELD = 19  # starttime, counted from the state
+_IO = re.compile(rb"^(read_bytes|write_bytes): (\d{1,20})$", re.MULTILINE)
+_ROLLUP = re.compile(rb"^(Pss|Private_\w+): +(\d{1,20}) kB$", re.MULTILINE)
+
+
+class Stat(NamedTuple):
+    """The fields of `/proc/<pid>/stat` that are of use."""
+
+    state: bytes
+    parent_pid: int
+    own_ticks: int
+    waited_ticks: int
+    threads: int
+    start_ticks: int
+
+
+def read_proc(path: str) -> bytes:
+    """Read a file of up to a page.
+
+    Raises:
+        OSError: As the kernel says; `VANISHED` for a process that has ended.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _FILE_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def parse_stat(line: bytes) -> Stat:
+    """Parse `/proc/<pid>/stat`; the name in brackets may itself hold blanks and brackets.
+
+        4798 (my (app)) S 4788 4788 3366 0 -1 4194304 100 0 0 0 12 3 250 40 20 0 8 0 107205 …
+
+    Raises:
+        ParseError: It is otherwise.
+    """
+    fields = line[line.rfind(b")") + 2 :].split(b" ", _LAST_STAT_FIELD + 1)
+    try:
+        return Stat(
+            state=fields[0],
+            parent_pid=int(fields[1]),
+            own_ticks=int(fields[11]) + int(fields[12]),
+            waited_ticks=int(fields[13]) + int(fields[14]),
+            threads=int(fields[17]),
+            start_ticks=int(fields[_LAST_STAT_FIELD]),
+        )
+    except (ValueError, IndexError):
+        raise ParseError("/proc/<pid>/stat", _text(line)) from None
+
+
+def parse_statm(line: bytes) -> tuple[int, int]:
+    """Parse `/proc/<pid>/statm`, in pages: address space and resident memory, in bytes.
+
+        765 360 347 5 0 110 0
+
+    Raises:
+        ParseError: It is otherwise.
+    """
+    try:
+        size, resident, _ = line.split(b" ", 2)
+        return int(size) * PAGE_BYTES, int(resident) * PAGE_BYTES
+    except ValueError:
+        raise ParseError("/proc/<pid>/statm", _text(line)) from None
+
+
+def parse_io(content: bytes) -> tuple[int, int]:
+    """Parse `/proc/<pid>/io`: bytes read from storage and written to it.
+
+        read_bytes: 12288
+        write_bytes: 4096
+
+    Raises:
+        ParseError: One of the lines is missing.
+    """
+    found = {name: int(digits) for name, digits in _IO.findall(content)}
+    try:
+        return found[b"read_bytes"], found[b"write_bytes"]
+    except KeyError:
+        raise ParseError("/proc/<pid>/io", _text(content)) from None
+
+
+def parse_smaps_rollup(content: bytes) -> tuple[int, int]:
+    """Parse `/proc/<pid>/smaps_rollup`: private memory (USS) and proportional (PSS), in bytes.
+
+        Pss:                1234 kB
+        Private_Clean:        56 kB
+        Private_Dirty:       789 kB
+
+    Raises:
+        ParseError: The proportional one is missing.
+    """
+    found = {name: int(digits) * 1024 for name, digits in _ROLLUP.findall(content)}
+    pss = found.pop(b"Pss", None)
+    if pss is None:
+        raise ParseError("/proc/<pid>/smaps_rollup", _text(content))
+    return sum(found.values()), pss
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8", errors="replace")

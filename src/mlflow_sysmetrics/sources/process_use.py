@@ -1,0 +1,72 @@
+"""What one process uses, and what can list the processes of a tree."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+
+class ProcessUse(NamedTuple):
+    """One process as it stands; a pid and a start time are one process for ever.
+
+    Attributes:
+        pid: Process id.
+        start: When it began, in the unit of its source's `now()`.
+        parent_pid: Its parent at this moment: orphans get another.
+        threads: 0 for a zombie, which has nothing left but its counters.
+        rss_bytes: Resident memory.
+        vms_bytes: Address space.
+        fds: Open descriptors (handles on Windows); None where they may not be counted.
+        cpu_s: CPU time of its own.
+        waited_cpu_s: CPU time of those children that ended and were waited for, with all that
+            those had inherited so.
+        read_bytes: Read from storage; None where it may not be known.
+        write_bytes: Written to storage; None as before.
+    """
+
+    pid: int
+    start: float
+    parent_pid: int
+    threads: int
+    rss_bytes: int
+    vms_bytes: int
+    fds: int | None
+    cpu_s: float
+    waited_cpu_s: float
+    read_bytes: int | None
+    write_bytes: int | None
+
+
+class PrivateMemory(NamedTuple):
+    """Memory of a tree with sharing taken into account.
+
+    Attributes:
+        uss_bytes: What no other process shares.
+        pss_bytes: With each shared page divided among those that share it; None where the
+            system does not tell.
+    """
+
+    uss_bytes: int
+    pss_bytes: int | None
+
+
+class ProcessSource(Protocol):
+    """A process and all that descend from it.
+
+    Attributes:
+        inherits_io: The storage counters hold those of children that were waited for.
+    """
+
+    inherits_io: bool
+
+    def now(self) -> float:
+        """The time, as start times are told."""
+
+    def sample(self) -> list[ProcessUse]:
+        """Each process once, parents read before their children.
+
+        Raises:
+            Unavailable: The root has ended.
+        """
+
+    def private_memory(self) -> PrivateMemory | None:
+        """Over the processes of the last sample; dear. None where none may be read."""

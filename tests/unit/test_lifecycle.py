@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fakes.simulation import LONG_S
+from mlflow_sysmetrics import lifecycle
+from mlflow_sysmetrics.collector_set import CollectorSet
+from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.lifecycle import Opening, open_run
+from mlflow_sysmetrics.recorder import Recorder
+from mlflow_sysmetrics.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from unittest.mock import Mock
+
+    from pytest_mock import MockerFixture
+
+    from mlflow_sysmetrics.delivery.uploader import Stream
+
+URI = "http://somewhere"
+
+opening = partial(Opening, "1234", URI, Settings(), resumed=False)
+
+
+@pytest.fixture(autouse=True)
+def recorders(mocker: MockerFixture) -> list[Mock]:
+    """The recorders that are made, in a process that has no open runs yet."""
+    made: list[Mock] = []
+
+    def make(*_args: object) -> Mock:
+        recorder: Mock = mocker.create_autospec(Recorder, instance=True)
+        made.append(recorder)
+        return recorder
+
+    mocker.patch.object(lifecycle, "Recorder", side_effect=make)
+    mocker.patch.object(lifecycle, "_runs", None)
+    mocker.patch.object(lifecycle, "_runs_lock", threading.Lock())
+    mocker.patch.object(lifecycle, "_install_hooks")
+    return made
+
+
+# Opening and closing
+
+
+def test_a_run_is_recorded_from_its_opening_to_its_close(recorders: list[Mock]) -> None:
+    run = open_run(opening())
+    (recorder,) = recorders
+    recorder.open.assert_called_once_with()
+    recorder.close.assert_not_called()
+
+    run.close()
+
+    recorder.close.assert_called_once_with()
+
+
+def test_a_run_that_is_opened_twice_is_recorded_once_until_the_last_close(
+    recorders: list[Mock],
+) -> None:
+    first, second = open_run(opening()), open_run(opening())
+    (recorder,) = recorders
+
+    first.close()
+    recorder.close.assert_not_called()
+    second.close()
+
+    recorder.close.assert_called_once_with()
+
+
+def test_a_run_may_be_opened_again_after_its_close(recorders: list[Mock]) -> None:
+    open_run(opening()).close()
+    open_run(opening()).close()
+
+    assert [recorder.close.call_count for recorder in recorders] == [1, 1]
+
+
+def test_closing_too_often_leaves_a_later_opening_alone(recorders: list[Mock]) -> None:
+    first = open_run(opening())
+    first.close()
+    open_run(opening())
+
+    first.close()
+
+    assert [recorder.close.call_count for recorder in recorders] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Opening("5678", URI, Settings(), resumed=False),
+        Opening("1234", "sqlite:///other.db", Settings(), resumed=False),
+        opening(collectors=CollectorSet(Host())),
+    ],
+    ids=["run", "store", "collectors"],
+)
+def test_another_run_is_recorded_by_itself(recorders: list[Mock], other: Opening) -> None:
+    open_run(opening())
+    open_run(other).close()
+
+    assert [recorder.close.call_count for recorder in recorders] == [0, 1]
+
+
+def test_a_run_that_could_not_be_opened_is_not_held(
+    recorders: list[Mock], mocker: MockerFixture
+) -> None:
+    failing = mocker.create_autospec(Recorder, instance=True)
+    failing.open.side_effect = RuntimeError("at interpreter shutdown")
+    make = mocker.patch.object(lifecycle, "Recorder", return_value=failing)
+    with pytest.raises(RuntimeError, match="shutdown"):
+        open_run(opening())
+    mocker.stop(make)
+
+    open_run(opening()).close()
+
+    (recorder,) = recorders
+    recorder.close.assert_called_once_with()
+
+
+def test_all_runs_share_one_sampler_and_one_uploader() -> None:
+    open_run(opening())
+    open_run(Opening("5678", URI, Settings(), resumed=False))
+
+    made = [call.args for call in lifecycle.Recorder.call_args_list]  # type: ignore[attr-defined] # a mock
+    assert made[0][1] is made[1][1]
+    assert made[0][3:5] == made[1][3:5]
+
+
+def test_what_is_open_at_exit_is_closed_once(recorders: list[Mock]) -> None:
+    runs = [open_run(opening()), open_run(Opening("5678", URI, Settings(), resumed=False))]
+
+    lifecycle._close_all()
+    for run in runs:
+        run.close()
+
+    assert [recorder.close.call_count for recorder in recorders] == [1, 1]
+
+
+def test_a_process_that_never_opened_a_run_has_nothing_to_close(recorders: list[Mock]) -> None:
+    lifecycle._close_all()
+
+    assert recorders == []
+
+
+# Where points go
+
+
+def stream_of(an_opening: Opening) -> Stream:
+    open_run(an_opening)
+    stream: Stream = lifecycle.Recorder.call_args.args[2]  # type: ignore[attr-defined] # a mock
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("node_id", "prefix"), [(None, "system/"), ("node-3", "system/node-3/")]
+)
+def test_keys_begin_with_the_node(
+    mocker: MockerFixture, node_id: str | None, prefix: str
+) -> None:
+    store = mocker.patch.object(lifecycle, "RunStore")
+    settings = Settings(node_id=node_id)
+
+    stream_of(Opening("1234", URI, settings, resumed=False)).open_store()
+
+    store.assert_called_once_with("1234", URI, prefix)
+
+
+def test_a_new_run_has_got_its_tags_from_mlflow() -> None:
+    assert stream_of(opening()).tags is None
+
+
+@pytest.mark.parametrize(
+    ("switch", "tags"),
+    [("sysmetrics,sysmonitor", {"sys.cpu": "EPYC"}), ("sysmonitor", {}), ("", {})],
+)
+def test_a_resumed_run_gets_tags_while_they_are_switched_on(
+    monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture, switch: str, tags: dict[str, str]
+) -> None:
+    mocker.patch.object(lifecycle, "host_tags", return_value={"sys.cpu": "EPYC"})
+    monkeypatch.setenv("MLFLOW_RUN_CONTEXT_PROVIDER", switch)
+
+    stream = stream_of(Opening("1234", URI, Settings(), resumed=True))
+
+    assert stream.tags is not None
+    assert stream.tags() == tags
+
+
+# Forking
+
+
+def test_a_forked_child_does_not_close_its_parents_runs(recorders: list[Mock]) -> None:
+    run = open_run(opening())
+
+    lifecycle._forget_all()
+    run.close()
+    lifecycle._close_all()
+
+    (recorder,) = recorders
+    recorder.close.assert_not_called()
+
+
+def test_a_forked_child_may_open_the_same_run(recorders: list[Mock]) -> None:
+    open_run(opening())
+    lifecycle._forget_all()
+
+    open_run(opening()).close()
+
+    assert [recorder.close.call_count for recorder in recorders] == [0, 1]
+
+
+def test_a_fork_waits_for_our_threads_and_then_lets_them_go_on() -> None:
+    open_run(opening())
+    locks = _busy_locks()
+
+    lifecycle._before_fork()
+    assert not any(map(_is_free, locks))
+    lifecycle._after_fork()
+
+    assert all(map(_is_free, locks))
+
+
+def test_a_fork_waits_only_so_long_and_lets_go_only_of_what_it_got(mocker: MockerFixture) -> None:
+    mocker.patch.object(lifecycle, "_FORK_WAIT_S", 0.0)
+    open_run(opening())
+    sampling, uploading = _busy_locks()
+    held, release = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        with uploading:
+            held.set()
+            release.wait(LONG_S)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    assert held.wait(LONG_S)
+
+    lifecycle._before_fork()
+    assert not _is_free(sampling)
+    lifecycle._after_fork()
+
+    assert _is_free(sampling)
+    assert not _is_free(uploading)
+    release.set()
+    thread.join(LONG_S)
+
+
+def test_a_fork_without_open_runs_waits_for_nobody() -> None:
+    lifecycle._before_fork()
+
+    assert lifecycle._held.locks == []
+    lifecycle._after_fork()
+
+
+def _busy_locks() -> tuple[threading.RLock, threading.RLock]:  # type: ignore[valid-type] # a function before Python 3.13
+    assert lifecycle._runs is not None
+    return lifecycle._runs.sampler.busy, lifecycle._runs.uploader.busy
+
+
+def _is_free(lock: threading.RLock) -> bool:  # type: ignore[valid-type] # as above
+    """Whether another thread could take the lock."""
+    answers: list[bool] = []
+
+    def try_it() -> None:
+        if taken := lock.acquire(blocking=False):  # type: ignore[attr-defined] # as above
+            lock.release()  # type: ignore[attr-defined] # as above
+        answers.append(taken)
+
+    thread = threading.Thread(target=try_it)
+    thread.start()
+    thread.join(LONG_S)
+    return answers == [True]

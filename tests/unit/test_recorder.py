@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fakes.simulation import Simulation
+from mlflow_sysmetrics import recorder as recorder_module
+from mlflow_sysmetrics.collector_set import CollectorSet
+from mlflow_sysmetrics.delivery.outbox import Point
+from mlflow_sysmetrics.delivery.uploader import Stream, Uploader
+from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.recorder import Recorder, is_wanted
+from mlflow_sysmetrics.sampler import Sampler
+from mlflow_sysmetrics.settings import Settings
+from mlflow_sysmetrics.window import Readings
+
+if TYPE_CHECKING:
+    from unittest.mock import Mock
+
+    from pytest_mock import MockerFixture
+
+    from mlflow_sysmetrics.sampler import Subscriber
+
+GAUGE = "system_memory_usage_megabytes"
+OTHER_GAUGE = "disk_usage_megabytes"
+OPENED_MS = 1_700_000_000_000
+
+
+class Bench:
+    """What surrounds a recorder: time, a sampler and an uploader that note what they are asked."""
+
+    def __init__(self, mocker: MockerFixture) -> None:
+        self.clock = Simulation()
+        self.sampler: Mock = mocker.create_autospec(Sampler, instance=True)
+        self.uploader: Mock = mocker.create_autospec(Uploader, instance=True)
+        self.uploader.close.return_value = 0
+        self.stream = Stream("run 1", mocker.Mock())
+        mocker.patch.object(recorder_module, "time", self.clock)
+
+    def opened(self, settings: Settings) -> Recorder:
+        recorder = Recorder(
+            settings,
+            CollectorSet(Host(clock=self.clock), lambda: ()),
+            self.stream,
+            self.sampler,
+            self.uploader,
+            self.clock,
+        )
+        recorder.open()
+        return recorder
+
+    def at_the_end(self, *values: dict[str, float]) -> None:
+        """Let the sampler hand over these samples when it is asked for the last."""
+
+        def finish(subscriber: Subscriber, _timeout_s: float) -> bool:
+            for each in values:
+                subscriber.take(self.sample(**each))
+            return True
+
+        self.sampler.finish.side_effect = finish
+
+    def sample(self, **values: float) -> list[Readings]:
+        return [Readings(self.clock.now_s(), values)]
+
+    @property
+    def logged(self) -> list[Point]:
+        return [point for call in self.uploader.put.call_args_list for point in call.args[1]]
+
+
+@pytest.fixture
+def bench(mocker: MockerFixture) -> Bench:
+    return Bench(mocker)
+
+
+def take(bench: Bench, recorder: Recorder, time_s: float, **values: float) -> None:
+    bench.clock.time_s = time_s
+    recorder.take(bench.sample(**values))
+
+
+def test_opening_begins_sampling_and_sending(bench: Bench) -> None:
+    recorder = bench.opened(Settings(sampling_interval_s=2.5))
+
+    bench.uploader.open.assert_called_once_with(bench.stream)
+    bench.sampler.subscribe.assert_called_once_with(recorder)
+    assert recorder.interval_s == 2.5
+
+
+def test_a_point_is_logged_with_each_full_window(bench: Bench) -> None:
+    recorder = bench.opened(Settings(samples_before_logging=2))
+
+    for time_s, value in enumerate([900.0, 1.0, 3.0, 10.0, 20.0, 5.0]):
+        take(bench, recorder, time_s, **{GAUGE: value})
+
+    assert bench.logged == [
+        Point(GAUGE, 2.0, OPENED_MS + 2000, step=0),
+        Point(GAUGE, 15.0, OPENED_MS + 4000, step=1),
+    ]
+
+
+def test_timestamps_follow_the_steady_clock(bench: Bench, mocker: MockerFixture) -> None:
+    recorder = bench.opened(Settings())
+    take(bench, recorder, 0.0, **{GAUGE: 1.0})
+    mocker.patch.object(bench.clock, "wall_ms", return_value=0)  # somebody sets the wall clock
+
+    take(bench, recorder, 10.5, **{GAUGE: 1.0})
+
+    (point,) = bench.logged
+    assert point.timestamp_ms == OPENED_MS + 10_500
+    assert isinstance(point.timestamp_ms, int)
+
+
+def test_a_window_with_nothing_to_log_takes_no_step(bench: Bench) -> None:
+    recorder = bench.opened(Settings())
+    take(bench, recorder, 0.0)
+    take(bench, recorder, 10.0)
+    take(bench, recorder, 20.0, **{GAUGE: 7.0})
+
+    assert [(point.value, point.step) for point in bench.logged] == [(7.0, 0)]
+
+
+def test_only_what_is_wanted_is_logged(bench: Bench) -> None:
+    recorder = bench.opened(Settings(include=("*_megabytes",), exclude=("disk_*",)))
+    take(bench, recorder, 0.0)
+    take(bench, recorder, 10.0, **{GAUGE: 1.0, OTHER_GAUGE: 2.0, "cpu_load_average_1m": 3.0})
+
+    assert [point.key for point in bench.logged] == [GAUGE]
+
+
+# The end
+
+
+def test_the_end_logs_a_last_sample(bench: Bench) -> None:
+    recorder = bench.opened(Settings())
+    take(bench, recorder, 0.0, **{GAUGE: 1.0})
+    bench.clock.time_s = 2.0
+    bench.at_the_end({GAUGE: 5.0})
+
+    recorder.close()
+
+    assert bench.logged == [Point(GAUGE, 5.0, OPENED_MS + 2000, step=0)]
+
+
+def test_the_end_logs_a_window_that_is_not_full(bench: Bench) -> None:
+    recorder = bench.opened(Settings(samples_before_logging=10))
+    take(bench, recorder, 0.0, **{GAUGE: 900.0})
+    take(bench, recorder, 10.0, **{GAUGE: 1.0})
+    bench.clock.time_s = 15.0
+    bench.at_the_end({GAUGE: 3.0})
+
+    recorder.close()
+
+    assert bench.logged == [Point(GAUGE, 2.0, OPENED_MS + 15_000, step=0)]
+
+
+def test_without_a_last_sample_what_there_is_is_logged(bench: Bench) -> None:
+    bench.sampler.finish.return_value = False
+    recorder = bench.opened(Settings())
+    take(bench, recorder, 0.0, **{GAUGE: 4.0})
+    bench.clock.time_s = 2.0
+
+    recorder.close()
+
+    assert bench.logged == [Point(GAUGE, 4.0, OPENED_MS, step=0)]
+
+
+def test_a_run_under_a_second_that_saw_no_tick_is_not_logged(bench: Bench) -> None:
+    recorder = bench.opened(Settings())
+    take(bench, recorder, 0.0, **{GAUGE: 1.0})
+    bench.clock.time_s = 0.9
+
+    recorder.close()
+
+    bench.sampler.unsubscribe.assert_called_once_with(recorder)
+    bench.sampler.finish.assert_not_called()
+    assert bench.logged == []
+    bench.uploader.close.assert_called_once()
+
+
+@pytest.mark.parametrize("samples_before_logging", [1, 100])
+def test_a_run_under_a_second_that_saw_a_tick_is_logged(
+    bench: Bench, samples_before_logging: int
+) -> None:
+    recorder = bench.opened(
+        Settings(sampling_interval_s=0.1, samples_before_logging=samples_before_logging)
+    )
+    take(bench, recorder, 0.0, **{GAUGE: 1.0})
+    take(bench, recorder, 0.1, **{GAUGE: 1.0})
+    bench.clock.time_s = 0.15
+    bench.at_the_end({GAUGE: 1.0})
+
+    recorder.close()
+
+    assert bench.logged[-1].timestamp_ms == OPENED_MS + 150
+
+
+def test_the_last_sample_and_the_sending_share_the_flush_timeout(bench: Bench) -> None:
+    recorder = bench.opened(Settings(flush_timeout_s=5.0))
+    bench.clock.time_s = 60.0
+
+    def finish(_subscriber: Subscriber, _timeout_s: float) -> bool:
+        bench.clock.pass_time(2.0)
+        return True
+
+    bench.sampler.finish.side_effect = finish
+
+    recorder.close()
+
+    bench.sampler.finish.assert_called_once_with(recorder, 5.0)
+    bench.uploader.close.assert_called_once_with(bench.stream, 3.0)
+
+
+def test_what_was_not_sent_in_time_is_said(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.uploader.close.return_value = 12
+    recorder = bench.opened(Settings(flush_timeout_s=0.5))
+
+    recorder.close()
+
+    assert "12 metric points of run 1 were not sent within 0.5 s" in caplog.text
+
+
+# What is wanted
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "is_logged"),
+    [
+        ((), (), True),
+        (("gpu_*",), (), True),
+        (("system/gpu_0_*",), (), True),
+        (("process/*",), (), False),
+        (("process/*", "*watts"), (), True),
+        (("GPU_*",), (), False),
+        ((), ("gpu_[1-9]*",), True),
+        ((), ("*",), False),
+        (("*",), ("*_power_*",), False),
+        ((), ("system/*",), False),
+    ],
+)
+def test_globs_tell_what_is_logged(
+    include: tuple[str, ...], exclude: tuple[str, ...], *, is_logged: bool
+) -> None:
+    assert is_wanted("gpu_0_power_usage_watts", include, exclude) is is_logged
