@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlflow_sysmetrics.facts import host_tags
     from mlflow_sysmetrics.monitors import RunMonitor, SystemMetricsMonitor, monitor
+    from mlflow_sysmetrics.process_monitor import ProcessMetricsMonitor
     from mlflow_sysmetrics.providers import (
         SysMetricsRunContextProvider,
         SysMonitorRunContextProvider,
     )
 
 __all__ = [
+    "ProcessMetricsMonitor",
     "RunMonitor",
     "SysMetricsRunContextProvider",
     "SysMonitorRunContextProvider",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "ProcessMetricsMonitor": "process_monitor",
     "RunMonitor": "monitors",
     "SysMetricsRunContextProvider": "providers",
     "SysMonitorRunContextProvider": "providers",

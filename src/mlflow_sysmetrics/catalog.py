@@ -260,6 +260,15 @@ PROCESS_METRICS = (
         absent="for processes of other users, and between its own, rarer samples",
     ),
     Metric(
+        "process/memory_pss_megabytes",
+        _MB,
+        _MEAN,
+        "Memory of the tree with each shared page divided among those that share it: the figure "
+        "that may be added over forked workers.",
+        "/proc/<pid>/smaps_rollup",
+        absent="outside Linux, for processes of other users, and between its own, rarer samples",
+    ),
+    Metric(
         "process/memory_usage_percentage",
         _PERCENT,
         _MEAN,
@@ -361,7 +370,85 @@ GPU_METRICS = (
     ),
 )
 
-METRICS = HOST_METRICS + PROCESS_METRICS + GPU_METRICS
+_NO_MEMORY_LIMIT = "where no cgroup limits the memory"
+
+CONTAINER_METRICS = (
+    Metric(
+        "container/memory_usage_megabytes",
+        _MB,
+        _MEAN,
+        "Memory charged to the cgroup with the tightest limit, less page cache that it would give "
+        "back first: what `docker stats` and `kubectl top` show.",
+        "memory.current, memory.stat (version 1: memory.usage_in_bytes)",
+        absent=_NO_MEMORY_LIMIT,
+    ),
+    Metric(
+        "container/memory_usage_percentage",
+        _PERCENT,
+        _MEAN,
+        "That memory, share of the limit.",
+        "memory.current, memory.stat, memory.max",
+        absent=_NO_MEMORY_LIMIT,
+    ),
+    Metric(
+        "container/oom_kills",
+        "processes",
+        _TOTAL,
+        "Processes of the cgroup that the kernel killed for want of memory since the run opened.",
+        "memory.events (version 1: memory.oom_control)",
+        absent=_NO_MEMORY_LIMIT,
+    ),
+    Metric(
+        "container/cpu_throttled_percentage",
+        _PERCENT,
+        _RATE,
+        "Share of the scheduling periods in which the cgroup's CPU quota was used up.",
+        "cpu.stat",
+        absent="where no cgroup limits the CPUs by a quota",
+        reading="container/cpu_throttled_periods",
+        per="container/cpu_periods",
+        scale=100.0,
+    ),
+)
+
+
+def _pressure_metrics(prefix: str, of: str, source: str, absent: str) -> tuple[Metric, ...]:
+    """Pressure of one set of PSI files, from their microseconds of stalled time."""
+    stalls = {
+        "cpu_some": "some task waited for a CPU",
+        "memory_some": "some task waited for memory",
+        "memory_full": "all tasks waited for memory at once",
+        "io_some": "some task waited for I/O",
+        "io_full": "all tasks waited for I/O at once",
+    }
+    return tuple(
+        Metric(
+            f"{prefix}{name}_percentage",
+            _PERCENT,
+            _RATE,
+            f"Share of time in which {stalled}, {of}.",
+            source.format(name.partition("_")[0]),
+            absent=absent,
+            reading=f"{prefix}{name}_stalled_microseconds",
+            scale=100e-6,
+        )
+        for name, stalled in stalls.items()
+    )
+
+
+PRESSURE_METRICS = _pressure_metrics(
+    "pressure/",
+    "on the host",
+    "/proc/pressure/{}",
+    absent="outside Linux, and on a kernel without PSI",
+) + _pressure_metrics(
+    "container/pressure_",
+    "in the process's own cgroup",
+    "{}.pressure",
+    absent="outside a cgroup of version 2, and on a kernel without PSI",
+)
+
+METRICS = HOST_METRICS + PROCESS_METRICS + CONTAINER_METRICS + PRESSURE_METRICS + GPU_METRICS
 
 TAGS = (
     Tag("sys.cpu", "CPU model.", "AMD EPYC 7763 64-Core Processor", "the model has no name"),

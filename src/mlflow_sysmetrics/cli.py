@@ -14,6 +14,7 @@ from mlflow_sysmetrics.catalog import PREFIX, metric_of
 from mlflow_sysmetrics.collector_set import CollectorSet
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.settings import MAX_INTERVAL_S, MIN_INTERVAL_S, Settings
 from mlflow_sysmetrics.tables import text_table
 from mlflow_sysmetrics.window import Window
 
@@ -84,6 +85,39 @@ def metrics(*, as_json: bool, interval: float, watch: bool) -> None:
                 click.echo(_metrics_table(values))
             if not watch:
                 return
+
+
+@main.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="Example: mlflow-sysmetrics watch -- ./train --epochs 3",
+)
+@click.option("--pid", type=click.IntRange(min=1), help="Follow a process that runs already.")
+@click.option("--run-id", help="The run to log to. By default MLFLOW_RUN_ID's, or else a new one.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(MIN_INTERVAL_S, MAX_INTERVAL_S),
+    help="Seconds between two samples. By default MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL's, "
+    "or else 10.",
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def watch(
+    *, pid: int | None, run_id: str | None, interval: float | None, command: tuple[str, ...]
+) -> None:
+    """Monitor a command, or a running process, of any language, into an MLflow run.
+
+    The metrics under process/ are those of the command and its children. The command finds the
+    run in MLFLOW_RUN_ID. Its exit status is passed on, signals are forwarded to it, and the run's
+    status follows it: FINISHED, FAILED, or KILLED by a signal.
+    """
+    if (pid is None) == (not command):
+        raise click.UsageError("Give either --pid PID, or -- and a COMMAND to run.")
+    from mlflow_sysmetrics.watch import watch_command, watch_process  # noqa: PLC0415 - MLflow, slow
+
+    settings = Settings.from_env().overridden(sampling_interval_s=interval)
+    if pid is not None:
+        watch_process(pid, run_id, settings)
+    else:
+        raise SystemExit(watch_command(command, run_id, settings))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from mlflow_sysmetrics.host import Unavailable
 from mlflow_sysmetrics.notices import logger, warn_once
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.host import Host
 
     Openers: TypeAlias = Sequence[tuple[str, Callable[[Host], Collector]]]
+
+
+@runtime_checkable
+class ExpectsLast(Protocol):
+    """A collector that takes more trouble over the last sample of a run."""
+
+    def expect_last(self) -> None:
+        """The next sample is a run's last."""
 
 
 def default_openers() -> Openers:
@@ -73,15 +81,19 @@ class CollectorSet:
         """Names of the open collectors, in the order in which they are asked."""
         return [name for name, _ in self._collectors]
 
-    def collect(self, max_age_s: float = 0.0) -> list[Readings]:
+    def collect(self, max_age_s: float = 0.0, *, is_last: bool = False) -> list[Readings]:
         """One sample: the readings of each collector that has some.
 
         Args:
             max_age_s: Where the latest sample is not older than this it is given again.
+            is_last: Whether it is the last one of a run.
         """
         began_s = self._host.clock.now_s()
         if began_s - self._latest_s >= max_age_s:
             self.open()
+            for _, collector in self._collectors if is_last else ():
+                if isinstance(collector, ExpectsLast):
+                    collector.expect_last()
             self._latest, self._latest_s = self._sample(), began_s
         return self._latest
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlflow_sysmetrics.notices import warn_once
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import ModuleType
@@ -130,7 +132,10 @@ class Host:
         try:
             return importlib.import_module("pynvml")
         except Exception as error:  # a broken install raises whatever it likes
-            raise Unavailable(f"pynvml (nvidia-ml-py) cannot be imported: {error}") from error
+            reason = f"pynvml (nvidia-ml-py) cannot be imported: {error}"
+            # Unlike a missing GPU, a missing or broken dependency is a fault of the environment.
+            warn_once(f"GPUs are not looked at through NVML: {reason}")
+            raise Unavailable(reason) from error
 
 
 def _output_of(process: subprocess.Popen[bytes], timeout_s: float) -> bytes | None:

@@ -20,7 +20,7 @@ from mlflow_sysmetrics.sampler import Sampler
 from mlflow_sysmetrics.settings import SYSMETRICS, Settings, switched_on
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _FORK_WAIT_S = 1.0
 """Longest time a fork waits for our threads to leave MLflow's client and the collectors."""
@@ -38,6 +38,8 @@ class Opening:
             it has none and they are switched on.
         collectors: Who is asked; None for those of this host and process.
         prefix: What the keys of the process tree's metrics begin with, below `system/`.
+        on_process_end: Called when the process has ended that the metrics are of: then nothing
+            more is sampled. None to go on without it.
     """
 
     run_id: str
@@ -46,6 +48,7 @@ class Opening:
     resumed: bool
     collectors: CollectorSet | None = None
     prefix: str = PROCESS_PREFIX
+    on_process_end: Callable[[], None] | None = None
 
     @property
     def key(self) -> tuple[str, str, CollectorSet | None]:
@@ -93,6 +96,11 @@ class OpenRuns:
             run.holders += 1
             return run
 
+    def has(self, opening: Opening) -> bool:
+        """Whether such a run is open."""
+        with self._lock:
+            return opening.key in self._by_key
+
     def release(self, run: OpenRun) -> None:
         """Close a run when nobody holds it any more."""
         with self._lock:
@@ -126,6 +134,7 @@ class OpenRuns:
             self.uploader,
             self._host.clock,
             opening.prefix,
+            opening.on_process_end,
         )
 
 
@@ -147,6 +156,16 @@ def open_run(opening: Opening) -> OpenRun:
             _install_hooks()
         runs = _runs
     return runs.acquire(opening)
+
+
+def sampler_thread() -> threading.Thread | None:
+    """The thread that samples for all runs of this process; None while no run is open."""
+    return _runs.sampler.thread if _runs is not None else None
+
+
+def is_open(opening: Opening) -> bool:
+    """Whether this process samples for this opening already."""
+    return _runs is not None and _runs.has(opening)
 
 
 def _tags_of_resumed_run() -> Mapping[str, str]:

@@ -23,10 +23,13 @@ class SysMetricsRunContextProvider:
         try:
             from mlflow_sysmetrics.facts import host_tags  # noqa: PLC0415 - heavy
 
-            return host_tags()
+            tags = host_tags()
         except Exception as error:  # noqa: BLE001 - nothing of ours may harm the user's run
             warn_once(f"runs get no host tags: {error!r}")
             return {}
+        if failures := tags.get("sysmetrics.error"):
+            warn_once(f"host tags are missing, since {failures}")
+        return tags
 
 
 class SysMonitorRunContextProvider:

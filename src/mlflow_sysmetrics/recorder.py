@@ -14,6 +14,8 @@ from mlflow_sysmetrics.notices import logger
 from mlflow_sysmetrics.window import Readings, Window
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlflow_sysmetrics.collector_set import CollectorSet
     from mlflow_sysmetrics.delivery.uploader import Stream, Uploader
     from mlflow_sysmetrics.host import Clock
@@ -35,6 +37,8 @@ class Recorder:
         uploader: Who sends the stream.
         clock: Gives the points their timestamps.
         prefix: What the keys of the process tree's metrics begin with, below `system/`.
+        on_process_end: Called, by the sampler's thread, when the process has ended that the
+            metrics are of: then nothing more is sampled. None to go on without it.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Recorder:
         uploader: Uploader,
         clock: Clock,
         prefix: str = PROCESS_PREFIX,
+        on_process_end: Callable[[], None] | None = None,
     ) -> None:
         self.collectors = collectors
         self._settings = settings
@@ -54,6 +59,7 @@ class Recorder:
         self._uploader = uploader
         self._clock = clock
         self._prefix = prefix
+        self._on_process_end = on_process_end
         self._lock = threading.Lock()
         self._window = Window()
         self._step = 0
@@ -77,6 +83,9 @@ class Recorder:
 
     def take(self, sample: list[Readings]) -> None:
         """Take a sample; log a point when the window is full."""
+        if self._on_process_end is not None and not _has_process(sample):
+            self._end_with_process(self._on_process_end)
+            return
         with self._lock:
             self._window.add(sample)
             self._sampled_s = max((each.time_s for each in sample), default=self._sampled_s)
@@ -103,6 +112,13 @@ class Recorder:
                 timeout_s,
             )
 
+    def _end_with_process(self, tell: Callable[[], None]) -> None:
+        self._sampler.unsubscribe(self)
+        with self._lock:
+            self._log_window()
+        self._uploader.close(self._stream, timeout_s=0)
+        tell()
+
     def _too_short_to_log(self) -> bool:
         lasted_s = self._clock.now_s() - self._opened_s
         return lasted_s < _SHORT_RUN_S and not self._step and not self._window.samples
@@ -123,6 +139,10 @@ class Recorder:
         if not key.startswith(PROCESS_PREFIX):
             return key
         return self._prefix + key.removeprefix(PROCESS_PREFIX)
+
+
+def _has_process(sample: list[Readings]) -> bool:
+    return any("process/cpu_seconds" in readings.values for readings in sample)
 
 
 @lru_cache(maxsize=4096)

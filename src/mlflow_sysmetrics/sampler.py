@@ -65,6 +65,11 @@ class Sampler:
         self._thread: threading.Thread | None = None
         self._grid_s = 0.0
 
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The thread, while anyone is subscribed."""
+        return self._thread
+
     def subscribe(self, subscriber: Subscriber) -> None:
         """Begin to sample for `subscriber`; returns at once.
 
@@ -111,7 +116,10 @@ class Sampler:
                 collectors = subscription.subscriber.collectors
                 if collectors not in samples:
                     with self.busy:
-                        samples[collectors] = collectors.collect(_FRESH_S if only_begins else 0.0)
+                        samples[collectors] = collectors.collect(
+                            _FRESH_S if only_begins else 0.0,
+                            is_last=any(each.ending for each in due),
+                        )
                 self._hand_over(subscription, samples[collectors])
 
     def _wait_for_due(self) -> list[_Subscription]:

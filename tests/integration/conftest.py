@@ -33,8 +33,8 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     whatever else is installed.
     """
     folder = tmp_path_factory.mktemp("plugin")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder]
-    subprocess.run([*pip, _ROOT], check=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
+    subprocess.run([*pip, folder, _ROOT], check=True)
     return folder
 
 

@@ -98,7 +98,12 @@ class Observation:
     def from_json(cls, told: dict[str, Any]) -> Observation:
         """What `observation.observe` gave."""
         runs = [
-            Run(**{**run, "series": {key: [Point(*p) for p in s] for key, s in run["series"].items()}})
+            Run(
+                **{
+                    **run,
+                    "series": {key: [Point(*p) for p in s] for key, s in run["series"].items()},
+                }
+            )
             for run in told["runs"]
         ]
         return cls(runs, told["threads_started"], told["threads_left"], told["notes"])

@@ -3,101 +3,113 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from integration.launcher import Launcher, Outcome, Run, finished
 
 if TYPE_CHECKING:
-    import subprocess
+    from pathlib import Path
 
 BEGINNING = """
-import mlflow, signal, sys, time
+import mlflow, sys, time
 from mlflow import MlflowClient
 
+def said_ready():
+    print("ready", flush=True)
+    time.sleep(60)
+
+def sampled():
+    return MlflowClient().get_run(run.info.run_id).data.metrics.keys() - {"loss"}
+
 mlflow.set_system_metrics_sampling_interval(0.2)
-run = mlflow.start_run()
+run = mlflow.start_run(run_name=NAME)
 mlflow.log_metric("loss", 1.0)
 time.sleep(0.8)
 """
 
 
-@pytest.mark.parametrize(
-    ("ending", "exit_status", "run_status"),
-    [
-        ("", 0, "FINISHED"),
-        ("sys.exit(3)", 3, "FINISHED"),
-        ("with run: sys.exit(3)", 3, "FAILED"),
-        ("raise ValueError", 1, "FINISHED"),
-        ("mlflow.end_run('KILLED')", 0, "KILLED"),
-    ],
+class Ending(NamedTuple):
+    """How a script ends: by itself, or by a signal once it says that it is ready."""
+
+    name: str
+    script: str
+    exit_status: int | None
+    run_status: str
+    signal: signal.Signals | None = None
+
+
+ENDINGS = (
+    Ending("run left open", "", 0, "FINISHED"),
+    Ending("ended as killed", "mlflow.end_run('KILLED')", 0, "KILLED"),
+    Ending("sys.exit", "sys.exit(3)", 3, "FINISHED"),
+    Ending("sys.exit in the with", "with run: sys.exit(3)", 3, "FAILED"),
+    Ending("exception", "raise ValueError", 1, "FINISHED"),
+    Ending("Ctrl-C", "with run: said_ready()", None, "FAILED", signal.SIGINT),
+    # It gives Python no chance to do anything: only what has been flushed is there.
+    Ending(
+        "SIGTERM",
+        "while not sampled(): time.sleep(0.2)\nsaid_ready()",
+        -signal.SIGTERM,
+        "RUNNING",
+        signal.SIGTERM,
+    ),
 )
-def test_an_interpreter_that_exits(
-    launcher: Launcher, ending: str, exit_status: int, run_status: str
-) -> None:
-    outcome = launcher.run(f"{BEGINNING}\n{ending}")
-    run = stored_run(launcher)
-
-    assert outcome.exit_status == exit_status
-    assert outcome.warnings == []
-    assert run.status == run_status
-    assert_metrics(run)
 
 
-def test_ctrl_c(launcher: Launcher) -> None:
-    process = launcher.start(
-        BEGINNING
-        + """
-with run:
-    print("ready", flush=True)
-    time.sleep(60)
-"""
+class Ended(NamedTuple):
+    """What is left of the scripts, by the names of their endings."""
+
+    outcomes: dict[str, Outcome]
+    runs: dict[str, Run]
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory, plugin: Path, server: str) -> Ended:
+    """All endings, side by side; another process then reads the runs."""
+    launcher = Launcher(plugin, tmp_path_factory.mktemp("exits"), server)
+    create = "import mlflow, os; mlflow.create_experiment(os.environ['MLFLOW_EXPERIMENT_NAME'])"
+    created = launcher.run(create, None)
+    assert created.exit_status == 0, created.stderr
+
+    def play(ending: Ending) -> Outcome:
+        process = launcher.start(f"NAME = {ending.name!r}\n{BEGINNING}\n{ending.script}")
+        if ending.signal is not None:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.send_signal(ending.signal)
+        return finished(process)
+
+    with ThreadPoolExecutor() as pool:
+        outcomes = {ending.name: pool.submit(play, ending) for ending in ENDINGS}
+    observation = launcher.run("from observation import report; report()", None).observation
+    return Ended(
+        {name: future.result() for name, future in outcomes.items()},
+        {run.name: run for run in observation.runs},
     )
-    outcome = end_by(signal.SIGINT, process)
-    run = stored_run(launcher)
-
-    assert "KeyboardInterrupt" in outcome.stderr
-    assert run.status == "FAILED"
-    assert_metrics(run)
 
 
-def test_a_killed_process_loses_at_most_what_was_not_flushed(launcher: Launcher) -> None:
-    """SIGTERM gives Python no chance to do anything; a flush comes every ten seconds."""
-    process = launcher.start(
-        BEGINNING
-        + """
-while not MlflowClient().get_run(run.info.run_id).data.metrics.keys() - {"loss"}:
-    time.sleep(0.2)
-print("ready", flush=True)
-time.sleep(60)
-"""
-    )
-    outcome = end_by(signal.SIGTERM, process)
-    run = stored_run(launcher)
-
-    assert outcome.exit_status == -signal.SIGTERM
-    assert run.status == "RUNNING"
-    assert_metrics(run)
-
-
-def end_by(number: signal.Signals, process: subprocess.Popen[str]) -> Outcome:
-    """Send a signal to a script that says it is ready."""
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line == "ready\n", finished(process).stderr
-    process.send_signal(number)
-    return finished(process)
-
-
-def stored_run(launcher: Launcher) -> Run:
-    """The only run, read by another process."""
-    return launcher.run("from observation import report; report()", None).observation.run
-
-
-def assert_metrics(run: Run) -> None:
+@pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: ending.name)
+def test_the_run_has_its_status_and_its_metrics(ended: Ended, ending: Ending) -> None:
+    outcome, run = ended.outcomes[ending.name], ended.runs[ending.name]
     points = run.system["system_memory_usage_percentage"]
+
+    assert outcome.warnings == []
+    assert run.status == ending.run_status
     assert [point.step for point in points] == list(range(len(points)))
     assert len(points) >= 2
     assert run.has_host_tags
     assert [point.value for point in run.series["loss"]] == [1.0]
+
+
+@pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: ending.name)
+def test_the_process_ends_as_it_would_without_us(ended: Ended, ending: Ending) -> None:
+    outcome = ended.outcomes[ending.name]
+
+    if ending.exit_status is None:  # 130 or -2, as the version of Python has it
+        assert outcome.exit_status != 0
+        assert "KeyboardInterrupt" in outcome.stderr
+    else:
+        assert outcome.exit_status == ending.exit_status

@@ -1,4 +1,4 @@
-"""MLflow loads the plugin by its entry points, whatever is imported first, and pays little for it."""
+"""MLflow loads the plugin by its entry points, whatever is imported first, at little cost."""
 
 from __future__ import annotations
 

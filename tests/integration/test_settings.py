@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +29,7 @@ report()
     points = run.system["node-7/system_memory_usage_percentage"]
     assert 2 <= len(points) <= run.lasted_s / 0.3 + 2
     # The last point is of a partial window; the others are of three samples each.
-    gaps_ms = [b.timestamp_ms - a.timestamp_ms for a, b in zip(points, points[1:-1], strict=False)]
+    gaps_ms = [b.timestamp_ms - a.timestamp_ms for a, b in pairwise(points[:-1])]
     assert all(gap_ms > 200 for gap_ms in gaps_ms)
 
 
@@ -105,4 +106,4 @@ report(is_a_monitor=isinstance(monitor, SystemMetricsMonitor))
     assert observation.threads_left == []
     points = observation.run.system["process/num_threads"]
     assert [point.step for point in points] == list(range(len(points)))
-    assert 2 <= len(points)
+    assert len(points) >= 2

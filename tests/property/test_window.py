@@ -22,9 +22,7 @@ any_sample = st.tuples(
     st.dictionaries(readings, st.floats() | st.integers(0, 2**64), max_size=6),
 )
 gauge_values = st.lists(st.floats(0, 1e9), min_size=1, max_size=20)
-rises = st.lists(
-    st.tuples(st.floats(0.2, 100), st.integers(0, 10**9)), min_size=1, max_size=20
-)
+rises = st.lists(st.tuples(st.floats(0.2, 100), st.integers(0, 10**9)), min_size=1, max_size=20)
 counters = st.dictionaries(st.sampled_from("abc"), st.integers(0, 2**64), max_size=3)
 
 
@@ -79,9 +77,9 @@ def test_the_rates_of_all_windows_add_up_to_the_total(
     assert transferred_mb == pytest.approx(total / 1e6, rel=TOLERANCE, abs=slack + TOLERANCE)
 
 
-@given(st.lists(counters, max_size=12), st.booleans())
+@given(samples=st.lists(counters, max_size=12), counts_from_zero=st.booleans())
 def test_a_total_over_counters_that_come_go_and_start_anew_never_falls(
-    samples: list[dict[str, int]], counts_from_zero: bool
+    samples: list[dict[str, int]], *, counts_from_zero: bool
 ) -> None:
     total = KeyedTotal(counts_from_zero=counts_from_zero)
 

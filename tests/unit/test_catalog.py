@@ -29,7 +29,9 @@ def test_a_devices_number_is_filled_in(index: str) -> None:
     assert metric == metric_of(name)
 
 
-@pytest.mark.parametrize("name", ["", "unheard_of", "gpu_power_usage_watts", "gpu_x_power", "gpu_1"])
+@pytest.mark.parametrize(
+    "name", ["", "unheard_of", "gpu_power_usage_watts", "gpu_x_power", "gpu_1"]
+)
 def test_a_reading_that_nobody_knows_feeds_nothing(name: str) -> None:
     assert metrics_of(name) == ()
 

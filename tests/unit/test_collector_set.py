@@ -63,7 +63,9 @@ def make_set(clock: Simulation) -> Callable[..., CollectorSet]:
     def make(*parts: Scripted | tuple[str, Exception]) -> CollectorSet:
         """Collectors, and such that cannot be opened."""
         openers = [
-            (part.name, _opener(part)) if isinstance(part, Scripted) else (part[0], _refusal(part[1]))
+            (part.name, _opener(part))
+            if isinstance(part, Scripted)
+            else (part[0], _refusal(part[1]))
             for part in parts
         ]
         return CollectorSet(Host(clock=clock), lambda: openers)

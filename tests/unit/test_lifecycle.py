@@ -15,7 +15,6 @@ from mlflow_sysmetrics.recorder import Recorder
 from mlflow_sysmetrics.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from unittest.mock import Mock
 
     from pytest_mock import MockerFixture
@@ -154,12 +153,8 @@ def stream_of(an_opening: Opening) -> Stream:
     return stream
 
 
-@pytest.mark.parametrize(
-    ("node_id", "prefix"), [(None, "system/"), ("node-3", "system/node-3/")]
-)
-def test_keys_begin_with_the_node(
-    mocker: MockerFixture, node_id: str | None, prefix: str
-) -> None:
+@pytest.mark.parametrize(("node_id", "prefix"), [(None, "system/"), ("node-3", "system/node-3/")])
+def test_keys_begin_with_the_node(mocker: MockerFixture, node_id: str | None, prefix: str) -> None:
     store = mocker.patch.object(lifecycle, "RunStore")
     settings = Settings(node_id=node_id)
 
@@ -254,18 +249,18 @@ def test_a_fork_without_open_runs_waits_for_nobody() -> None:
     lifecycle._after_fork()
 
 
-def _busy_locks() -> tuple[threading.RLock, threading.RLock]:  # type: ignore[valid-type] # a function before Python 3.13
+def _busy_locks() -> tuple[threading.RLock, threading.RLock]:
     assert lifecycle._runs is not None
     return lifecycle._runs.sampler.busy, lifecycle._runs.uploader.busy
 
 
-def _is_free(lock: threading.RLock) -> bool:  # type: ignore[valid-type] # as above
+def _is_free(lock: threading.RLock) -> bool:
     """Whether another thread could take the lock."""
     answers: list[bool] = []
 
     def try_it() -> None:
-        if taken := lock.acquire(blocking=False):  # type: ignore[attr-defined] # as above
-            lock.release()  # type: ignore[attr-defined] # as above
+        if taken := lock.acquire(blocking=False):
+            lock.release()
         answers.append(taken)
 
     thread = threading.Thread(target=try_it)

@@ -102,10 +102,14 @@ def test_a_run_that_cannot_be_closed_is_said(
 
 
 def test_as_a_context_it_lets_exceptions_through(open_run: Mock, run_monitor: RunMonitor) -> None:
-    with pytest.raises(ZeroDivisionError), run_monitor as entered:
-        assert entered is run_monitor
-        open_run.assert_called_once()
-        _ = 1 / 0
+    def train() -> None:
+        with run_monitor as entered:
+            assert entered is run_monitor
+            open_run.assert_called_once()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train()
 
     open_run.return_value.close.assert_called_once()
 
@@ -165,7 +169,32 @@ def test_it_opens_the_run_that_mlflow_names(
     open_run.return_value.close.assert_called_once_with()
 
 
-# monitor()
+def test_where_another_thread_has_the_run_open_its_end_finds_the_monitor(
+    open_run: Mock, mocker: MockerFixture
+) -> None:
+    monitors = mocker.patch.dict("mlflow.tracking.fluent.run_id_to_system_metrics_monitor")
+    run = open_run.return_value
+    it = SystemMetricsMonitor("1234")
+    it.start()
+    run.holders = 1
+
+    it.finish()
+    monitors.pop("1234").finish()
+
+    assert run.close.call_count == 2
+
+
+def test_the_last_end_of_a_run_leaves_nothing_behind(open_run: Mock, mocker: MockerFixture) -> None:
+    monitors = mocker.patch.dict("mlflow.tracking.fluent.run_id_to_system_metrics_monitor")
+    it = SystemMetricsMonitor("1234")
+    it.start()
+
+    it.finish()
+
+    assert "1234" not in monitors
+
+
+# The function `monitor`
 
 
 def test_without_a_run_id_the_active_run_is_monitored(mocker: MockerFixture) -> None:

@@ -210,9 +210,7 @@ def test_the_last_sample_and_the_sending_share_the_flush_timeout(bench: Bench) -
     bench.uploader.close.assert_called_once_with(bench.stream, 3.0)
 
 
-def test_what_was_not_sent_in_time_is_said(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_was_not_sent_in_time_is_said(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.uploader.close.return_value = 12
     recorder = bench.opened(Settings(flush_timeout_s=0.5))
 

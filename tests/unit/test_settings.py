@@ -176,12 +176,10 @@ def test_unknown_names_are_told_with_the_nearest_known(mocker: MockerFixture) ->
 
     sentences = unknown_providers({PROVIDERS: "sysmetric,corprate,sysmonitor"})
 
-    assert sentences == (
-        f"{PROVIDERS} names 'corprate', which no installed plugin provides; "
-        "did you mean 'corporate'?",
-        f"{PROVIDERS} names 'sysmetric', which no installed plugin provides; "
-        "did you mean 'sysmetrics'?",
-    )
+    assert [re.findall("'(.+?)'", sentence) for sentence in sentences] == [
+        ["corprate", "corporate"],
+        ["sysmetric", "sysmetrics"],
+    ]
 
 
 def test_the_usual_names_need_no_search_through_the_installed(mocker: MockerFixture) -> None:

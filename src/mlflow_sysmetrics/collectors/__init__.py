@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from mlflow_sysmetrics.collectors.container import open_container
 from mlflow_sysmetrics.collectors.cpu import open_cpu
 from mlflow_sysmetrics.collectors.disk import open_disk
 from mlflow_sysmetrics.collectors.gpu import open_gpu
 from mlflow_sysmetrics.collectors.memory import open_memory
 from mlflow_sysmetrics.collectors.network import open_network
+from mlflow_sysmetrics.collectors.pressure import open_pressure
 from mlflow_sysmetrics.collectors.process_tree import open_process_tree
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ COLLECTORS: tuple[tuple[str, Callable[[Host], Collector]], ...] = (
     ("disk", open_disk),
     ("network", open_network),
     ("process_tree", open_process_tree),
+    ("container", open_container),
+    ("pressure", open_pressure),
     ("gpu", open_gpu),
 )
 """Name and opener of each collector, in the order in which they are asked and shown."""

@@ -6,14 +6,19 @@ of the tree, or list all processes and read the parents of those never seen befo
 no need for either while the last pid that was given out is still the same.
 """
 
+# A Path costs as much as the read itself, at every tick.
+# ruff: noqa: PTH110, PTH115, PTH116, PTH123, PTH208
+
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.sources import ParseError
-from mlflow_sysmetrics.sources.proc_pid import VANISHED, parse_stat, read_proc
+from mlflow_sysmetrics.sources.kernel_file import read_kernel_file
+from mlflow_sysmetrics.sources.proc_pid import UNREADABLE, parse_stat
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -37,13 +42,11 @@ class Newcomers:
 
     def __init__(self, host: Host, root_pid: int) -> None:
         self._proc = os.fspath(host.procfs)
-        self._tells_children = os.path.exists(  # noqa: PTH110 - a string path, as all of them here
-            f"{self._proc}/{root_pid}/task/{root_pid}/children"
-        )
+        self._tells_children = os.path.exists(f"{self._proc}/{root_pid}/task/{root_pid}/children")
         self._tells_last_pid = _tells_last_pid(host)
         self._last_pid: bytes | None = None
         self._ticks_since_look = 0
-        self._outsiders: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
 
     def find(self, members: Collection[int], threads: int) -> list[int]:
         """The processes that are in the tree and not among its known members, parents first.
@@ -53,20 +56,25 @@ class Newcomers:
             threads: Threads of the tree, for the choice of the way.
         """
         # Read first: what is born during the look changes it for the next time.
-        last_pid = read_proc(f"{self._proc}/loadavg").split()[-1] if self._tells_last_pid else None
+        last_pid = (
+            read_kernel_file(f"{self._proc}/loadavg").split()[-1] if self._tells_last_pid else None
+        )
         self._ticks_since_look += 1
         if last_pid and last_pid == self._last_pid and self._ticks_since_look < _LOOKS_APART:
             return []
         self._last_pid = last_pid
         self._ticks_since_look = 0
-        # The link count of /proc is the number of processes on the host.
-        if self._tells_children and threads * _THREAD_COST < os.stat(self._proc).st_nlink:  # noqa: PTH116 - string path
+        if self._tells_children and threads * _THREAD_COST < self._processes_on_host():
             return self._by_children(members)
         return self._by_listing(members)
 
     def look_again(self) -> None:
         """Have the next `find` look in any case."""
         self._last_pid = None
+
+    def _processes_on_host(self) -> int:
+        """How many there are at most: the link count of /proc, without a look into it."""
+        return os.stat(self._proc).st_nlink
 
     def _by_children(self, members: Collection[int]) -> list[int]:
         queue = list(members)
@@ -82,30 +90,52 @@ class Newcomers:
         """Children of each thread of a process."""
         task = f"{self._proc}/{pid}/task"
         try:
-            threads = os.listdir(task)  # noqa: PTH208 - string paths
-        except VANISHED:
+            threads = os.listdir(task)
+        except UNREADABLE:
             return
         for thread in threads:
             try:
                 # Unbuffered and to the end: a process may have more children than fit a page.
-                with open(f"{task}/{thread}/children", "rb", buffering=0) as file:  # noqa: PTH123 - string path
+                with open(f"{task}/{thread}/children", "rb", buffering=0) as file:
                     children = file.readall()
-            except VANISHED:
+            except UNREADABLE:
                 continue
             yield from map(int, children.split())
 
     def _by_listing(self, members: Collection[int]) -> list[int]:
-        parents = self._parents_of_unknown(members)
+        parents = self._parents_of_strangers(members)
         newcomers: list[int] = []
-        joined = set(members)
-        while found := [pid for pid, parent in parents.items() if parent in joined]:
-            newcomers += found
-            joined.update(found)
-            for pid in found:
+        tree = set(members)
+        while joined := [pid for pid, parent in parents.items() if parent in tree]:
+            newcomers += joined
+            tree.update(joined)
+            for pid in joined:
                 del parents[pid]
-        for pid, (inode, parent) in self._strangers.items():
-            ...
+        for pid, parent in parents.items():
+            # Its parent ended meanwhile: whose it is now, the next look will tell.
+            if parent and str(parent) not in self._seen:
+                del self._seen[str(pid)]
         return newcomers
+
+    def _parents_of_strangers(self, members: Collection[int]) -> dict[int, int]:
+        """The parent of each process that is seen for the first time.
+
+        A directory's inode number tells whether it is still the process it was, and comes with
+        the listing, so nothing is read of a process that was seen before.
+        """
+        listing: dict[str, int] = {}
+        parents: dict[int, int] = {}
+        seen = self._seen
+        with os.scandir(self._proc) as entries:
+            for entry in entries:
+                name = entry.name
+                listing[name] = inode = entry.inode()
+                if seen.get(name) != inode and name.isdecimal() and int(name) not in members:
+                    with suppress(*UNREADABLE, ParseError):
+                        stat = parse_stat(read_kernel_file(f"{self._proc}/{name}/stat"))
+                        parents[int(name)] = stat.parent_pid
+        self._seen = listing
+        return parents
 
 
 def _tells_last_pid(host: Host) -> bool:
@@ -119,6 +149,6 @@ def _tells_last_pid(host: Host) -> bool:
     try:
         own_proc = os.readlink("/proc/self") == str(os.getpid())
         own_file = os.stat("/proc/loadavg").st_dev == os.stat("/proc").st_dev
-        return own_proc and own_file and int(read_proc("/proc/loadavg").split()[-1]) > 0
+        return own_proc and own_file and int(read_kernel_file("/proc/loadavg").split()[-1]) > 0
     except (OSError, ValueError, IndexError):
         return False

@@ -1,4 +1,4 @@
-"""The files of one process under /proc, read without detours: they are read at every tick."""
+"""The files of one process under /proc, as they are read at every tick."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ CLOCK_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 """Unit of `statm`."""
 
-VANISHED = (FileNotFoundError, ProcessLookupError)
-"""How reading the files of a process fails when it has ended, before and after they are opened."""
+UNREADABLE = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""How reading fails where the process has ended, before or after opening, or is another user's."""
 
-_FILE_BYTES = 4096
 _LAST_STAT_FIELD = 19  # starttime, counted from the state
 _IO = re.compile(rb"^(read_bytes|write_bytes): (\d{1,20})$", re.MULTILINE)
 _ROLLUP = re.compile(rb"^(Pss|Private_\w+): +(\d{1,20}) kB$", re.MULTILINE)
@@ -32,19 +31,6 @@ class Stat(NamedTuple):
     waited_ticks: int
     threads: int
     start_ticks: int
-
-
-def read_proc(path: str) -> bytes:
-    """Read a file of up to a page.
-
-    Raises:
-        OSError: As the kernel says; `VANISHED` for a process that has ended.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, _FILE_BYTES)
-    finally:
-        os.close(descriptor)
 
 
 def parse_stat(line: bytes) -> Stat:

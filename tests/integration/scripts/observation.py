@@ -28,7 +28,7 @@ def _start_and_note(thread: threading.Thread) -> None:
     _start(thread)
 
 
-threading.Thread.start = _start_and_note  # type: ignore[method-assign] # no other way to see all
+threading.Thread.start = _start_and_note  # type: ignore[assignment,method-assign] # the one way to see all
 
 
 def burn(seconds: float) -> float:
@@ -56,6 +56,7 @@ def observe(experiment_name: str, **notes: object) -> dict[str, Any]:
 
     client = MlflowClient()
     experiment = client.get_experiment_by_name(experiment_name)
+    assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
     return {
         "runs": [_run(client, run) for run in runs],

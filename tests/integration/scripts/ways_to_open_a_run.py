@@ -1,7 +1,11 @@
 """Every way to open a run, one after the other in one process, each in an experiment of its own."""
 
+# MLflow's fluent functions and scikit-learn have no types.
+# mypy: disable-error-code="no-untyped-call,import-untyped"
+
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -14,6 +18,10 @@ import mlflow
 import observation
 from mlflow import MlflowClient
 from observation import burn
+from sklearn.datasets import make_classification
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
+from sklearn.tree import DecisionTreeClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,12 +102,9 @@ def started_by_log_metric() -> None:
 
 
 def raising() -> None:
-    try:
-        with mlflow.start_run():
-            time.sleep(3 * TICK_S)
-            raise ZeroDivisionError
-    except ZeroDivisionError:
-        pass
+    with contextlib.suppress(ZeroDivisionError), mlflow.start_run():
+        time.sleep(3 * TICK_S)
+        raise ZeroDivisionError
 
 
 def same_run_in_two_threads() -> None:
@@ -120,25 +125,16 @@ def same_run_in_two_threads() -> None:
 
 
 def autologged() -> None:
-    from sklearn.base import clone
-    from sklearn.datasets import make_classification
-    from sklearn.neural_network import MLPClassifier
-
     mlflow.set_system_metrics_sampling_interval(0.05)
     mlflow.sklearn.autolog(log_models=False, silent=True)
     try:
         features, labels = make_classification(2000, random_state=0)
-        model = MLPClassifier(max_iter=40, tol=0, n_iter_no_change=1000, random_state=0)
-        clone(model).fit(features, labels)
+        MLPClassifier(max_iter=40, tol=0, n_iter_no_change=1000).fit(features, labels)
     finally:
         mlflow.sklearn.autolog(disable=True)
 
 
 def grid_search() -> None:
-    from sklearn.datasets import make_classification
-    from sklearn.model_selection import GridSearchCV
-    from sklearn.tree import DecisionTreeClassifier
-
     mlflow.set_system_metrics_sampling_interval(0.05)
     mlflow.sklearn.autolog(log_models=False, silent=True)
     try:
@@ -186,6 +182,7 @@ def _created_run() -> str:
     """A run that somebody else has opened, and that nobody has tagged."""
     client = MlflowClient()
     experiment = client.get_experiment_by_name(os.environ["MLFLOW_EXPERIMENT_NAME"])
+    assert experiment is not None
     run_id: str = client.create_run(experiment.experiment_id).info.run_id
     return run_id
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 from collections import namedtuple
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -28,7 +28,7 @@ WindowsTimes = namedtuple("WindowsTimes", "user system idle interrupt dpc")  # n
     ],
 )
 def test_waiting_is_not_busy_and_guests_count_once(
-    mocker: MockerFixture, times: Any, busy_s: float, total_s: float  # noqa: ANN401 - any of psutil's tuples
+    mocker: MockerFixture, times: tuple[float, ...], busy_s: float, total_s: float
 ) -> None:
     mocker.patch("psutil.cpu_times", return_value=times)
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from mlflow.entities import Metric, Run, RunData, RunInfo, RunTag
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2
 from mlflow.tracking import MlflowClient
 
@@ -27,8 +27,8 @@ PERMANENT = [
 PASSING = [
     MlflowException("try later", databricks_pb2.TEMPORARILY_UNAVAILABLE),
     MlflowException("locked", databricks_pb2.INTERNAL_ERROR),
-    RestException({"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "429"}),
-    RestException({"error_code": "UNAUTHENTICATED", "message": "the token has expired"}),
+    MlflowException("too many requests", databricks_pb2.REQUEST_LIMIT_EXCEEDED),
+    MlflowException("the token has expired", databricks_pb2.UNAUTHENTICATED),
     ConnectionError("refused"),
 ]
 POINT = Point("cpu_utilization_percentage", 50.0, 1_700_000_000_000, 7)
@@ -154,9 +154,7 @@ def test_a_store_that_does_not_answer_is_asked_again_later(store: RunStore, clie
 
 def test_tags_that_are_refused_are_a_refusal(store: RunStore, client: Mock) -> None:
     client.get_run.return_value = run_with()
-    client.log_batch.side_effect = MlflowException(
-        "read-only", databricks_pb2.PERMISSION_DENIED
-    )
+    client.log_batch.side_effect = MlflowException("read-only", databricks_pb2.PERMISSION_DENIED)
 
     with pytest.raises(Refused, match="read-only"):
         store.resume({"sys.cpu": "EPYC"})

@@ -1,0 +1,71 @@
+"""How near a container is to the limits of its cgroup, and how often they struck."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.sources.cgroup import read_cpu_bound, read_memory_bound
+from mlflow_sysmetrics.sources.cgroup_use import read_memory_use, read_oom_kills, read_throttling
+
+if TYPE_CHECKING:
+    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.sources.cgroup import Bound
+
+
+class ContainerCollector:
+    """Memory and CPU against the limit, each in the group that has the tightest one.
+
+    Args:
+        memory: The group that limits the memory; None without one.
+        cpu: The group that limits the CPUs by a quota; None without one.
+    """
+
+    def __init__(self, memory: Bound | None, cpu: Bound | None) -> None:
+        self._memory = memory
+        self._cpu = cpu
+
+    def collect(self) -> dict[str, float]:
+        """Megabytes and a percentage, and counters of kills and periods."""
+        readings: dict[str, float] = {}
+        with suppress(Unavailable):
+            if self._memory is not None:
+                readings |= _memory_readings(self._memory)
+        with suppress(Unavailable):
+            if self._cpu is not None:
+                readings |= _cpu_readings(self._cpu)
+        return readings
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def open_container(host: Host) -> ContainerCollector:
+    """Open the groups that limit this process.
+
+    Raises:
+        Unavailable: None does.
+    """
+    if host.system != "Linux":
+        raise Unavailable("cgroups are Linux's")
+    memory, cpu = read_memory_bound(host), read_cpu_bound(host)
+    if memory is None and cpu is None:
+        raise Unavailable("no cgroup limits the memory or the CPUs below the host's")
+    return ContainerCollector(memory, cpu)
+
+
+def _memory_readings(bound: Bound) -> dict[str, float]:
+    used_bytes = read_memory_use(bound)
+    readings = {
+        "container/memory_usage_megabytes": used_bytes / 1e6,
+        "container/memory_usage_percentage": 100 * used_bytes / bound.value,
+    }
+    with suppress(Unavailable):
+        readings["container/oom_kills"] = read_oom_kills(bound)
+    return readings
+
+
+def _cpu_readings(bound: Bound) -> dict[str, float]:
+    periods, throttled = read_throttling(bound)
+    return {"container/cpu_periods": periods, "container/cpu_throttled_periods": throttled}

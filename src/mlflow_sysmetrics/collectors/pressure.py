@@ -1,0 +1,79 @@
+"""For how long tasks were stalled for want of CPU, memory or I/O, on the host and in the cgroup."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.notices import logger
+from mlflow_sysmetrics.sources.pressure import (
+    cgroup_pressure_files,
+    host_pressure_files,
+    read_pressure,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlflow_sysmetrics.host import Host
+
+_KINDS = {
+    "cpu": ("some",),  # `full` means nothing for the CPUs of a host
+    "memory": ("some", "full"),
+    "io": ("some", "full"),
+}
+
+
+class PressureCollector:
+    """Counters of stalled time.
+
+    Args:
+        files: Where the pressure on a resource is told, by resource, by the beginning of the
+            readings' names.
+    """
+
+    def __init__(self, files: Mapping[str, Mapping[str, str]]) -> None:
+        self._files = files
+
+    def collect(self) -> dict[str, float]:
+        """Counters in microseconds."""
+        readings: dict[str, float] = {}
+        for prefix, paths in self._files.items():
+            for resource, path in paths.items():
+                stalled_us = read_pressure(path)
+                for kind in _KINDS[resource]:
+                    if kind in stalled_us:
+                        name = f"{prefix}{resource}_{kind}_stalled_microseconds"
+                        readings[name] = stalled_us[kind]
+        return readings
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def open_pressure(host: Host) -> PressureCollector:
+    """Open the pressure on the host and on this process's cgroup, where they are told.
+
+    Raises:
+        Unavailable: Neither is: not Linux, or a kernel that keeps none.
+    """
+    files = {"pressure/": _readable(host_pressure_files(host))}
+    try:
+        files["container/pressure_"] = _readable(cgroup_pressure_files(host))
+    except Unavailable as reason:
+        logger.debug("mlflow-sysmetrics: no pressure of a cgroup: %s", reason)
+    if not any(files.values()):
+        raise Unavailable("the kernel tells no pressure (PSI)")
+    return PressureCollector(files)
+
+
+def _readable(files: Mapping[str, str]) -> dict[str, str]:
+    readable = {}
+    for resource, path in files.items():
+        try:
+            read_pressure(path)
+        except Unavailable as reason:
+            logger.debug("mlflow-sysmetrics: no pressure: %s", reason)
+        else:
+            readable[resource] = path
+    return readable

@@ -1,0 +1,145 @@
+"""What a process tree has used since it was first seen, in totals that never fall.
+
+A parent that waits for a child takes over the child's counters, all at once and with all that the
+child took over itself. So the sum over the living would be right, but for what nobody waits for,
+and for what a glance at a moving tree misses. Hence the increments are added up here: of its own
+counters always; of what a parent takes over, only what was not yet counted on the child.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlflow_sysmetrics.sources.process_use import ProcessUse
+
+
+class Inheritance:
+    """The total of one quantity that parents inherit from children they wait for.
+
+    What was counted on a child that has gone is expected to show up once more with its heir. It
+    may do so a tick later, for parents are read before their children; after that it was lost
+    (nobody waited for the child), and nothing more is held against the heir.
+
+    Attributes:
+        total: What was counted; never falls.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._expected: dict[int, float] = {}
+        self._expected_before: dict[int, float] = {}
+
+    def bequeath(self, pid: int, counted: float, heir_pid: int | None) -> None:
+        """A process has gone.
+
+        Args:
+            pid: The process.
+            counted: Where its counter stood.
+            heir_pid: The nearest ancestor that still lives; None where that is not in the tree.
+        """
+        counted += self._expected.pop(pid, 0.0) + self._expected_before.pop(pid, 0.0)
+        if heir_pid is not None and counted:
+            self._expected[heir_pid] = self._expected.get(heir_pid, 0.0) + counted
+
+    def add(self, pid: int, own: float, inherited: float) -> None:
+        """A process has used `own` more, and `inherited` so much from its children or itself."""
+        inherited = max(0.0, inherited)
+        for expected in (self._expected_before, self._expected):
+            if pid in expected:
+                known = min(inherited, expected[pid])
+                expected[pid] -= known
+                inherited -= known
+        self.total += max(0.0, own) + inherited
+
+    def end_tick(self) -> None:
+        """All processes have been added."""
+        self._expected_before, self._expected = self._expected, {}
+
+
+class TreeTotals:
+    """CPU time and storage transfers of a tree, from the first update on.
+
+    Args:
+        opened: When the first update is made; a process that began earlier and is found later
+            starts where it is found, any other at zero.
+        inherits_io: Parents take over storage counters too, as on Linux.
+
+    Attributes:
+        tells_io: Some process has told its storage counters.
+    """
+
+    def __init__(self, opened: float, *, inherits_io: bool) -> None:
+        self.tells_io = False
+        self._opened = opened
+        self._inherits_io = inherits_io
+        self._cpu_s = Inheritance()
+        self._read_bytes = Inheritance()
+        self._write_bytes = Inheritance()
+        self._previous: Mapping[int, ProcessUse] = {}
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time, in seconds."""
+        return self._cpu_s.total
+
+    @property
+    def read_bytes(self) -> float:
+        """Read from storage."""
+        return self._read_bytes.total
+
+    @property
+    def write_bytes(self) -> float:
+        """Written to storage."""
+        return self._write_bytes.total
+
+    def update(self, processes: Sequence[ProcessUse]) -> None:
+        """Take in the tree as it stands."""
+        alive = {use.pid: use for use in processes}
+        for use in self._previous.values():
+            if not _is_in(alive, use):
+                self._bequeath(use, alive)
+        first = not self._previous
+        for use in processes:
+            before = self._previous.get(use.pid)
+            if before is use:
+                continue  # it did nothing
+            if before is None or before.start != use.start:
+                before = use if first or use.start < self._opened else _at_birth(use)
+            self._add(before, use)
+        for quantity in (self._cpu_s, self._read_bytes, self._write_bytes):
+            quantity.end_tick()
+        self._previous = alive
+
+    def _bequeath(self, gone: ProcessUse, alive: Mapping[int, ProcessUse]) -> None:
+        heir = self._previous.get(gone.parent_pid)
+        while heir is not None and not _is_in(alive, heir):
+            heir = self._previous.get(heir.parent_pid)
+        heir_pid = heir.pid if heir is not None else None
+        self._cpu_s.bequeath(gone.pid, gone.cpu_s + gone.waited_cpu_s, heir_pid)
+        if self._inherits_io:
+            self._read_bytes.bequeath(gone.pid, gone.read_bytes or 0, heir_pid)
+            self._write_bytes.bequeath(gone.pid, gone.write_bytes or 0, heir_pid)
+
+    def _add(self, before: ProcessUse, use: ProcessUse) -> None:
+        waited_s = use.waited_cpu_s - before.waited_cpu_s
+        self._cpu_s.add(use.pid, use.cpu_s - before.cpu_s, waited_s)
+        if use.read_bytes is None or use.write_bytes is None:
+            return
+        self.tells_io = True
+        if before.read_bytes is not None and before.write_bytes is not None:
+            # Where storage counters are inherited, nothing tells that part from its own.
+            self._read_bytes.add(use.pid, 0, use.read_bytes - before.read_bytes)
+            self._write_bytes.add(use.pid, 0, use.write_bytes - before.write_bytes)
+
+
+def _is_in(alive: Mapping[int, ProcessUse], use: ProcessUse) -> bool:
+    """Whether the very process is there, and not another that got its pid."""
+    same_pid = alive.get(use.pid)
+    return same_pid is not None and same_pid.start == use.start
+
+
+def _at_birth(use: ProcessUse) -> ProcessUse:
+    return use._replace(cpu_s=0.0, waited_cpu_s=0.0, read_bytes=0, write_bytes=0)

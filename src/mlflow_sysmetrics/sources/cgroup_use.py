@@ -1,0 +1,91 @@
+"""What a cgroup with a limit uses of it, and how often the limit struck."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.sources.kernel_file import read_kernel_file
+
+if TYPE_CHECKING:
+    from mlflow_sysmetrics.sources.cgroup import Bound
+
+
+def read_memory_use(bound: Bound) -> int:
+    """Bytes charged to the group, less the page cache that it would give back first.
+
+    That is what `docker stats` and Kubernetes' working set show; page cache in active use counts.
+
+    Raises:
+        Unavailable: The group's files cannot be read.
+    """
+    if bound.version == 1:
+        usage, inactive = "memory.usage_in_bytes", "total_inactive_file"
+    else:
+        usage, inactive = "memory.current", "inactive_file"
+    charged_bytes = parse_single(_read(bound, usage))
+    return max(0, charged_bytes - _read_fields(bound, "memory.stat", inactive)[0])
+
+
+def read_oom_kills(bound: Bound) -> int:
+    """Processes that the kernel killed in the group for want of memory.
+
+    Raises:
+        Unavailable: The kernel does not count them (before Linux 4.13).
+    """
+    name = "memory.oom_control" if bound.version == 1 else "memory.events"
+    return _read_fields(bound, name, "oom_kill")[0]
+
+
+def read_throttling(bound: Bound) -> tuple[int, int]:
+    """Scheduling periods that began, and those in which the quota was used up.
+
+    Raises:
+        Unavailable: The group's file cannot be read.
+    """
+    periods, throttled = _read_fields(bound, "cpu.stat", "nr_periods", "nr_throttled")
+    return periods, throttled
+
+
+def parse_single(text: str) -> int:
+    """Parse a file that holds one number: `536870912`.
+
+    Raises:
+        ParseError: It is otherwise.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        raise ParseError("a number", text) from None
+
+
+def parse_keyed(text: str) -> dict[str, int]:
+    """Parse a file of names and numbers.
+
+        inactive_file 8192
+        nr_throttled 12
+
+    Raises:
+        ParseError: A line is otherwise.
+    """
+    try:
+        return {name: int(number) for name, number in map(str.split, text.splitlines())}
+    except ValueError:
+        raise ParseError("a file of names and numbers", text) from None
+
+
+def _read_fields(bound: Bound, file: str, *names: str) -> list[int]:
+    fields = parse_keyed(_read(bound, file))
+    try:
+        return [fields[name] for name in names]
+    except KeyError as error:
+        raise Unavailable(f"{bound.directory}/{file} does not tell {error}") from error
+
+
+def _read(bound: Bound, file: str) -> str:
+    path = f"{bound.directory}/{file}"
+    try:
+        return read_kernel_file(path).decode(errors="replace")
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror}") from error

@@ -1,0 +1,62 @@
+"""Pressure stall information (PSI): for how long tasks waited for want of a resource."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.sources.cgroup_paths import UNIFIED, find_cgroup
+from mlflow_sysmetrics.sources.kernel_file import read_kernel_file
+
+if TYPE_CHECKING:
+    from mlflow_sysmetrics.host import Host
+
+_RESOURCES = ("cpu", "memory", "io")
+
+_TOTAL = re.compile(r"^(some|full) .*\btotal=(\d{1,20})$", re.MULTILINE | re.ASCII)
+
+
+def host_pressure_files(host: Host) -> dict[str, str]:
+    """Where the pressure on the whole host is told, by resource."""
+    return {name: f"{host.procfs}/pressure/{name}" for name in _RESOURCES}
+
+
+def cgroup_pressure_files(host: Host) -> dict[str, str]:
+    """Where the pressure in this process's own group is told, by resource.
+
+    Raises:
+        Unavailable: It is in no group of version 2, or in the topmost, which is the whole host.
+    """
+    directory = find_cgroup(host, UNIFIED).directories[0]
+    if not (directory / "cgroup.type").exists():  # the one file that only the topmost lacks
+        raise Unavailable("the process is in no cgroup of its own")
+    return {name: f"{directory}/{name}.pressure" for name in _RESOURCES}
+
+
+def read_pressure(path: str) -> dict[str, int]:
+    """Microseconds of stalled time, of one file.
+
+    Raises:
+        Unavailable: The kernel keeps no PSI, or has it switched off.
+    """
+    try:
+        return parse_pressure(read_kernel_file(path).decode(errors="replace"))
+    except (OSError, ParseError) as error:
+        raise Unavailable(f"{path}: {error}") from error
+
+
+def parse_pressure(text: str) -> dict[str, int]:
+    """Parse one file of PSI: microseconds in which `some` or `full`, all, tasks were stalled.
+
+        some avg10=0.24 avg60=0.39 avg300=0.16 total=7655097
+        full avg10=0.00 avg60=0.00 avg300=0.00 total=0
+
+    Raises:
+        ParseError: There is no line for `some`.
+    """
+    stalled_us = {kind: int(total) for kind, total in _TOTAL.findall(text)}
+    if "some" not in stalled_us:
+        raise ParseError("pressure stall information", text)
+    return stalled_us

@@ -1,0 +1,168 @@
+"""A process and all that descend from it, from Linux's /proc."""
+
+# A Path costs as much as the read itself, at every tick.
+# ruff: noqa: PTH116, PTH208
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.sources.kernel_file import read_kernel_file
+from mlflow_sysmetrics.sources.proc_newcomers import Newcomers
+from mlflow_sysmetrics.sources.proc_pid import (
+    CLOCK_TICKS,
+    UNREADABLE,
+    parse_io,
+    parse_smaps_rollup,
+    parse_stat,
+    parse_statm,
+)
+from mlflow_sysmetrics.sources.process_use import PrivateMemory, ProcessUse
+
+if TYPE_CHECKING:
+    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.sources.proc_pid import Stat
+
+_REREAD_APART = 8
+"""The other files of an idle process are read every so many ticks, each process in its turn."""
+
+_ZOMBIE_STATES = frozenset({b"Z", b"X", b"x"})
+
+
+class _Member(NamedTuple):
+    stat_line: bytes
+    use: ProcessUse
+
+
+class ProcTree:
+    """The tree of a root process; a process once in it stays, whoever becomes its parent.
+
+    A process whose `stat` is the same to the byte, times and page faults included, has done
+    nothing since the last tick; its other files are then not read again each time.
+
+    Args:
+        host: The machine.
+        root_pid: The root.
+        children: Whether what descends from the root counts.
+
+    Raises:
+        Unavailable: There is no such process.
+    """
+
+    inherits_io = True
+
+    def __init__(self, host: Host, root_pid: int, *, children: bool = True) -> None:
+        self._host = host
+        self._proc = os.fspath(host.procfs)
+        # From Linux 6.2 on the size of a real `fd` directory is the number of its entries.
+        self._fd_size_may_count = host.root == Path("/")
+        self._root_pid = root_pid
+        self._newcomers = Newcomers(host, root_pid) if children else None
+        self._tick = 0
+        root = self._read(root_pid, None)
+        if root is None:
+            raise Unavailable(f"there is no process {root_pid}")
+        self._members = {root_pid: root}
+
+    def now(self) -> float:
+        """Ticks since the machine started."""
+        return self._host.clock.now_s() * CLOCK_TICKS
+
+    def sample(self) -> list[ProcessUse]:
+        """Each process once, parents before their children.
+
+        Raises:
+            Unavailable: The root has ended.
+        """
+        self._tick += 1
+        members: dict[int, _Member] = {}
+        for pid in (*self._members, *self._find_newcomers()):
+            member = self._read(pid, self._members.get(pid))
+            if member is not None:
+                members[pid] = member
+            elif self._newcomers is not None:
+                self._newcomers.look_again()  # its pid may be another process's by now
+        root = members.get(self._root_pid)
+        if root is None or not root.use.threads:
+            raise Unavailable(f"process {self._root_pid} has ended")
+        self._members = members
+        return [member.use for member in members.values()]
+
+    def private_memory(self) -> PrivateMemory | None:
+        """Summed over `smaps_rollup`, which holds up the process's own memory mapping meanwhile.
+
+        None where it is absent (before Linux 4.14) or of other users only.
+        """
+        uss_bytes = pss_bytes = 0
+        for pid in self._members:
+            try:
+                content = read_kernel_file(f"{self._proc}/{pid}/smaps_rollup")
+                uss, pss = parse_smaps_rollup(content)
+            except (*UNREADABLE, ParseError):
+                continue
+            uss_bytes += uss
+            pss_bytes += pss
+        return PrivateMemory(uss_bytes, pss_bytes) if pss_bytes else None
+
+    def _find_newcomers(self) -> list[int]:
+        if self._newcomers is None:
+            return []
+        threads = sum(member.use.threads for member in self._members.values())
+        return self._newcomers.find(self._members.keys(), threads)
+
+    def _read(self, pid: int, known: _Member | None) -> _Member | None:
+        """A process as it stands; None where it has ended or its pid is another's by now."""
+        try:
+            line = read_kernel_file(f"{self._proc}/{pid}/stat")
+            if known and line == known.stat_line and (self._tick + pid) % _REREAD_APART:
+                return known
+            stat = parse_stat(line)
+            if known and stat.start_ticks != known.use.start:
+                return None
+            return _Member(line, self._use_of(pid, stat, known.use if known else None))
+        except (*UNREADABLE, ParseError):
+            return None
+
+    def _use_of(self, pid: int, stat: Stat, known: ProcessUse | None) -> ProcessUse:
+        zombie = stat.state in _ZOMBIE_STATES and stat.threads <= 1
+        # Its own or not, what a process transferred is no longer told once it is a zombie.
+        told = (known.read_bytes, known.write_bytes) if known else (None, None)
+        read_bytes, write_bytes = self._transfers_of(pid) or told
+        vms_bytes, rss_bytes = (0, 0) if zombie else self._memory_of(pid)
+        return ProcessUse(
+            pid=pid,
+            start=stat.start_ticks,
+            parent_pid=stat.parent_pid,
+            threads=0 if zombie else stat.threads,
+            rss_bytes=rss_bytes,
+            vms_bytes=vms_bytes,
+            fds=0 if zombie else self._fds_of(pid),
+            cpu_s=stat.own_ticks / CLOCK_TICKS,
+            waited_cpu_s=stat.waited_ticks / CLOCK_TICKS if self._newcomers else 0.0,
+            read_bytes=read_bytes,
+            write_bytes=write_bytes,
+        )
+
+    def _memory_of(self, pid: int) -> tuple[int, int]:
+        """Address space and resident memory, in bytes."""
+        return parse_statm(read_kernel_file(f"{self._proc}/{pid}/statm"))
+
+    def _transfers_of(self, pid: int) -> tuple[int, int] | None:
+        """Bytes read and written; None for another user's process, or a kernel that keeps none."""
+        try:
+            return parse_io(read_kernel_file(f"{self._proc}/{pid}/io"))
+        except (*UNREADABLE, ParseError):
+            return None
+
+    def _fds_of(self, pid: int) -> int | None:
+        """Open descriptors; None for another user's process."""
+        path = f"{self._proc}/{pid}/fd"
+        try:
+            size = os.stat(path).st_size if self._fd_size_may_count else 0
+            return size or len(os.listdir(path))
+        except UNREADABLE:
+            return None

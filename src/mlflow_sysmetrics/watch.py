@@ -1,0 +1,165 @@
+"""A command, or a process that runs already, of any language, monitored into an MLflow run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import click
+import mlflow
+import psutil
+
+from mlflow_sysmetrics.collector_set import CollectorSet
+from mlflow_sysmetrics.collectors import COLLECTORS
+from mlflow_sysmetrics.collectors.process_tree import open_process_tree
+from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.lifecycle import Opening
+from mlflow_sysmetrics.monitors import RunMonitor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+    from mlflow_sysmetrics.collector_set import Openers
+    from mlflow_sysmetrics.collectors import Collector
+    from mlflow_sysmetrics.settings import Settings
+
+_RUN_ID = "MLFLOW_RUN_ID"
+_SOURCE_TAG = "mlflow.source.name"
+
+_NOT_EXECUTABLE, _NOT_FOUND, _ENDED_BY_SIGNAL = 126, 127, 128
+"""Exit statuses, as shells give them."""
+
+_FORWARDED = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+)
+
+
+def watch_command(command: Sequence[str], run_id: str | None, settings: Settings) -> int:
+    """Run a command and monitor it; the run begins and ends with it.
+
+    The command finds the run in MLFLOW_RUN_ID, so what it logs itself goes there, too.
+
+    Args:
+        command: What to run.
+        run_id: The run; where it is None that of MLFLOW_RUN_ID, or else a new one.
+        settings: In force for the run.
+
+    Returns:
+        The command's exit status; 128 and the signal's number if one ended it.
+    """
+    run_id = run_id or os.environ.get(_RUN_ID)
+    tags = None if run_id else {_SOURCE_TAG: shlex.join(command)}
+    run = mlflow.start_run(run_id=run_id, tags=tags, log_system_metrics=False)
+    try:
+        process = subprocess.Popen(  # noqa: S603 - the user's own command
+            command, env=_environ_with(run.info.run_id)
+        )
+    except OSError as error:
+        mlflow.end_run("FAILED")
+        click.echo(f"{command[0]}: {error.strerror}", err=True)
+        return _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
+    with _signals_forwarded_to(process), _monitor(process.pid, run.info.run_id, settings):
+        _wait_without_reaping(process)
+    status = process.wait()
+    mlflow.end_run("FINISHED" if status == 0 else "KILLED" if status < 0 else "FAILED")
+    return status if status >= 0 else _ENDED_BY_SIGNAL - status
+
+
+def watch_process(pid: int, run_id: str | None, settings: Settings) -> None:
+    """Monitor a process until it ends, or until Ctrl-C.
+
+    A new run is ended with it; the status of one that is given is left to whom it belongs.
+
+    Args:
+        pid: The process.
+        run_id: The run; where it is None that of MLFLOW_RUN_ID, or else a new one.
+        settings: In force for the run.
+
+    Raises:
+        click.ClickException: There is no such process.
+    """
+    try:
+        process = psutil.Process(pid)
+        source = shlex.join(process.cmdline()) or process.name()
+    except psutil.Error as error:
+        raise click.ClickException(str(error)) from error
+    given = run_id or os.environ.get(_RUN_ID)
+    into = given or _start_run(source)
+    click.echo(f"Watching process {pid} ({source}) into run {into}; Ctrl-C ends it", err=True)
+    with suppress(KeyboardInterrupt), _monitor(pid, into, settings):
+        process.wait()
+    if given is None:
+        mlflow.end_run()
+
+
+def _start_run(source: str) -> str:
+    run = mlflow.start_run(tags={_SOURCE_TAG: source}, log_system_metrics=False)
+    return str(run.info.run_id)
+
+
+@contextmanager
+def _monitor(pid: int, run_id: str, settings: Settings) -> Iterator[None]:
+    """All collectors of the host, with the tree of another process in place of our own."""
+
+    def openers() -> Openers:
+        def open_its_tree(host: Host) -> Collector:
+            return open_process_tree(host, pid)
+
+        return [
+            (name, open_its_tree if opener is open_process_tree else opener)
+            for name, opener in COLLECTORS
+        ]
+
+    opening = Opening(
+        run_id,
+        mlflow.get_tracking_uri(),
+        settings,
+        resumed=True,
+        collectors=CollectorSet(Host(), openers),
+    )
+    with RunMonitor(opening):
+        yield
+
+
+def _environ_with(run_id: str) -> dict[str, str]:
+    """The command's environment: it logs to the same run, and does not monitor it once more."""
+    return {
+        "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
+        **os.environ,
+        _RUN_ID: run_id,
+        "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
+    }
+
+
+@contextmanager
+def _signals_forwarded_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Hand signals on to the command and let it decide; its end is ours."""
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        # Ctrl-C at the terminal reaches the whole foreground group, the command included.
+        if not (number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty()):
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    previous = {number: signal.signal(number, forward) for number in _FORWARDED}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _wait_without_reaping(process: subprocess.Popen[bytes]) -> None:
+    """Wait for its end, and leave its last figures in the process table for the last sample."""
+    if hasattr(os, "waitid"):  # not on Windows, nor on macOS before Python 3.13
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    else:
+        process.wait()

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mlflow_sysmetrics import diagnosis, seam
+from mlflow_sysmetrics.diagnosis import diagnose
+from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.providers import SysMetricsRunContextProvider
+from mlflow_sysmetrics.settings import VARIABLES
+
+if TYPE_CHECKING:
+    from unittest.mock import Mock
+
+    from pytest_mock import MockerFixture
+
+    from mlflow_sysmetrics.collectors import Collector
+
+SWITCH = "MLFLOW_RUN_CONTEXT_PROVIDER"
+MLFLOW_SWITCH = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
+INTERVAL = "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"
+
+
+def _no_gpu(_host: Host) -> Collector:
+    raise Unavailable("there is no GPU")
+
+
+@pytest.fixture(autouse=True)
+def _usual_host(monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) -> None:
+    """A host without GPU and without any variable, and an MLflow that has loaded us."""
+    for name in (SWITCH, MLFLOW_SWITCH, *(variable.name for variable in VARIABLES)):
+        monkeypatch.delenv(name, raising=False)
+    openers = [("cpu", mocker.Mock()), ("gpu", _no_gpu)]
+    mocker.patch("mlflow_sysmetrics.collectors.COLLECTORS", openers)
+    mocker.patch.object(diagnosis, "_why_no_tags", return_value=None)
+    mocker.patch.object(seam, "is_attached", return_value=True)
+
+
+@pytest.fixture(autouse=True)
+def host_tags(mocker: MockerFixture) -> Mock:
+    found: Mock = mocker.patch.object(diagnosis, "host_tags", return_value={"sys.cpu": "EPYC"})
+    return found
+
+
+def test_each_source_is_available_or_says_why_not() -> None:
+    assert diagnose().sources == {"cpu": "available", "gpu": "there is no GPU"}
+
+
+def test_settings_tell_where_they_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(INTERVAL, "2.5")
+
+    settings = diagnose().settings
+
+    assert settings.keys() == {variable.name for variable in VARIABLES}
+    assert settings[INTERVAL] == diagnosis.Setting(2.5, INTERVAL)
+    assert settings["MLFLOW_SYSTEM_METRICS_NODE_ID"] == diagnosis.Setting(None, "default")
+
+
+def test_where_all_is_well_there_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, "sysmetrics,sysmonitor")
+
+    report = diagnose()
+
+    assert all(
+        provider.installed and provider.switched_on and provider.detached is None
+        for provider in report.providers.values()
+    )
+    assert report.problems == report.notes == ()
+    assert report.as_text().endswith("No problem found.")
+
+
+# Notes
+
+
+def test_it_tells_how_to_switch_on() -> None:
+    report = diagnose()
+
+    assert report.problems == ()
+    (note,) = report.notes
+    assert note.endswith("export MLFLOW_RUN_CONTEXT_PROVIDER=sysmetrics,sysmonitor")
+
+
+@pytest.mark.parametrize(("value", "is_off"), [("False", True), ("0", True), ("true", False)])
+def test_it_tells_that_mlflows_own_switch_is_off(
+    monkeypatch: pytest.MonkeyPatch, value: str, *, is_off: bool
+) -> None:
+    monkeypatch.setenv(SWITCH, "sysmonitor")
+    monkeypatch.setenv(MLFLOW_SWITCH, value)
+
+    assert [f"{MLFLOW_SWITCH}={value} keeps" in note for note in diagnose().notes] == (
+        [True] if is_off else []
+    )
+
+
+def test_it_tells_which_facts_failed(monkeypatch: pytest.MonkeyPatch, host_tags: Mock) -> None:
+    monkeypatch.setenv(SWITCH, "sysmetrics")
+    host_tags.return_value = {"sysmetrics.error": "gpu: nvidia-smi hangs"}
+
+    assert diagnose().notes == ("some facts could not be read: gpu: nvidia-smi hangs",)
+
+
+# Problems
+
+
+def test_an_unknown_name_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, "sysmetrics,sysmonitr")
+
+    (problem,) = diagnose().problems
+    assert "did you mean 'sysmonitor'?" in problem
+
+
+def test_a_refused_setting_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(INTERVAL, "often")
+
+    (problem,) = diagnose().problems
+    assert problem.startswith(f"{INTERVAL}='often' is not a number of seconds")
+
+
+def test_what_is_switched_on_but_not_installed_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture
+) -> None:
+    monkeypatch.setenv(SWITCH, "sysmetrics")
+    mocker.patch.object(diagnosis, "entry_points", return_value=[])
+
+    assert diagnose().problems == (
+        "sysmetrics is switched on but not installed: pip install mlflow-sysmetrics",
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [
+        ({"return_value": False}, "MLflow did not load its entry point"),
+        (
+            {"side_effect": ImportError("psutil is broken")},
+            "MLflow's monitor cannot be imported: ImportError('psutil is broken')",
+        ),
+    ],
+)
+def test_what_is_switched_on_but_not_attached_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch,
+    mocker: MockerFixture,
+    outcome: dict[str, Any],
+    reason: str,
+) -> None:
+    mocker.patch.object(seam, "is_attached", **outcome)
+    assert diagnose().problems == ()  # nobody asks for it
+
+    monkeypatch.setenv(SWITCH, "sysmonitor")
+
+    assert diagnose().problems == (f"sysmonitor is switched on but not attached: {reason}",)
+
+
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_whether_mlflow_asks_our_tag_provider(mocker: MockerFixture, *, is_loaded: bool) -> None:
+    mocker.stopall()
+    loaded = [SysMetricsRunContextProvider()] if is_loaded else []
+    mocker.patch("mlflow.tracking.context.registry._run_context_provider_registry", loaded)
+
+    assert (diagnosis._why_no_tags() is None) is is_loaded
+
+
+# How it is told
+
+
+def test_the_text_tells_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, "sysmetrics,sysmonitr")
+    monkeypatch.setenv(INTERVAL, "2.5")
+
+    text = diagnose().as_text()
+
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "sysmetrics installed switched on attached to MLflow" in lines
+    assert "sysmonitor installed switched off attached to MLflow" in lines
+    assert "gpu there is no GPU" in lines
+    assert f"{INTERVAL} 2.5 {INTERVAL}" in lines
+    assert "MLFLOW_SYSTEM_METRICS_NODE_ID default" in lines
+    assert lines[-1].startswith("Problem: ")
+    assert "No problem found." not in text
+
+
+def test_the_dictionary_is_json() -> None:
+    report = json.loads(json.dumps(diagnose().as_dict()))
+
+    assert report["versions"].keys() == {"mlflow-sysmetrics", "MLflow", "Python"}
+    assert report["providers"]["sysmetrics"] == {
+        "installed": True,
+        "switched_on": False,
+        "detached": None,
+    }
+    assert report["settings"][INTERVAL] == {"value": 10.0, "origin": "default"}
