@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,18 +56,18 @@ def watch_command(command: Sequence[str], run_id: str | None, settings: Settings
     Returns:
         The command's exit status; 128 and the signal's number if one ended it.
     """
-    run_id = run_id or os.environ.get(_RUN_ID)
-    tags = None if run_id else {_SOURCE_TAG: shlex.join(command)}
-    run = mlflow.start_run(run_id=run_id, tags=tags, log_system_metrics=False)
+    if shutil.which(command[0]) is None:
+        click.echo(f"{command[0]}: there is no such command", err=True)
+        return _NOT_FOUND
+    run_id = _start_run(run_id or os.environ.get(_RUN_ID), shlex.join(command))
     try:
-        process = subprocess.Popen(  # noqa: S603 - the user's own command
-            command, env=_environ_with(run.info.run_id)
-        )
+        process = subprocess.Popen(command, env=_environ_with(run_id))  # noqa: S603 - the user's
     except OSError as error:
         mlflow.end_run("FAILED")
         click.echo(f"{command[0]}: {error.strerror}", err=True)
-        return _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
-    with _signals_forwarded_to(process), _monitor(process.pid, run.info.run_id, settings):
+        return _NOT_EXECUTABLE
+    _say_where("this command", run_id)
+    with _signals_forwarded_to(process), _monitor(process.pid, run_id, settings):
         _wait_without_reaping(process)
     status = process.wait()
     mlflow.end_run("FINISHED" if status == 0 else "KILLED" if status < 0 else "FAILED")
@@ -92,17 +93,23 @@ def watch_process(pid: int, run_id: str | None, settings: Settings) -> None:
     except psutil.Error as error:
         raise click.ClickException(str(error)) from error
     given = run_id or os.environ.get(_RUN_ID)
-    into = given or _start_run(source)
-    click.echo(f"Watching process {pid} ({source}) into run {into}; Ctrl-C ends it", err=True)
+    into = given or _start_run(None, source)
+    _say_where(f"process {pid} ({source})", into)
     with suppress(KeyboardInterrupt), _monitor(pid, into, settings):
         process.wait()
     if given is None:
         mlflow.end_run()
 
 
-def _start_run(source: str) -> str:
-    run = mlflow.start_run(tags={_SOURCE_TAG: source}, log_system_metrics=False)
+def _start_run(run_id: str | None, source: str) -> str:
+    """Begin a new run, or take up one that is given; its monitor is ours, not MLflow's."""
+    tags = None if run_id else {_SOURCE_TAG: source}
+    run = mlflow.start_run(run_id=run_id, tags=tags, log_system_metrics=False)
     return str(run.info.run_id)
+
+
+def _say_where(what: str, run_id: str) -> None:
+    click.echo(f"Watching {what} into run {run_id} of {mlflow.get_tracking_uri()}", err=True)
 
 
 @contextmanager

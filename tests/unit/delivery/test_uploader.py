@@ -286,6 +286,28 @@ def test_points_are_taken_while_the_store_hangs(uploader: Uploader) -> None:
     assert store.steps == [0, 1]
 
 
+def test_points_wake_a_thread_that_has_nothing_to_do(
+    uploader: Uploader, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(uploader_module, "FLUSH_INTERVAL_S", 0.0)
+    waits, sends = threading.Event(), threading.Event()
+    wait = uploader._condition.wait
+
+    def note_and_wait(timeout_s: float | None = None) -> bool:
+        waits.set()
+        return wait(timeout_s)
+
+    mocker.patch.object(uploader._condition, "wait", note_and_wait)
+    stream = stream_to(ScriptedStore(sends.set))
+    uploader.open(stream)
+    assert waits.wait(LONG_S)
+
+    uploader.put(stream, points([0]))
+
+    assert sends.wait(LONG_S)
+    uploader.close(stream, LONG_S)
+
+
 def test_a_thread_that_cannot_start_is_tried_again(
     uploader: Uploader, mocker: MockerFixture
 ) -> None:
