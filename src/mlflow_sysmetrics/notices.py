@@ -9,8 +9,14 @@ logger = logging.getLogger("mlflow_sysmetrics")
 _said: set[str] = set()
 
 
-def warn_once(message: str) -> None:
-    """Log a warning that this process has not logged before."""
-    if message not in _said:
-        _said.add(message)
+def warn_once(message: str, subject: str | None = None) -> None:
+    """Log a warning that this process has not logged before.
+
+    Args:
+        message: What to say.
+        subject: What it is about, where one message about that is enough whatever it says.
+    """
+    key = subject or message
+    if key not in _said:
+        _said.add(key)
         logger.warning("mlflow-sysmetrics: %s", message)

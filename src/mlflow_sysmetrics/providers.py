@@ -28,7 +28,7 @@ class SysMetricsRunContextProvider:
             warn_once(f"runs get no host tags: {error!r}")
             return {}
         if failures := tags.get("sysmetrics.error"):
-            warn_once(f"host tags are missing, since {failures}")
+            warn_once(f"host tags are missing, since {failures}", subject="missing host tags")
         return tags
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -69,8 +70,8 @@ class ProcTree:
         self._members = {root_pid: root}
 
     def now(self) -> float:
-        """Ticks since the machine started."""
-        return self._host.clock.now_s() * CLOCK_TICKS
+        """Whole ticks since the machine started."""
+        return math.floor(self._host.clock.now_s() * CLOCK_TICKS)
 
     def sample(self) -> list[ProcessUse]:
         """Each process once, parents before their children.
@@ -129,7 +130,7 @@ class ProcTree:
 
     def _use_of(self, pid: int, stat: Stat, known: ProcessUse | None) -> ProcessUse:
         zombie = stat.state in _ZOMBIE_STATES and stat.threads <= 1
-        # Its own or not, what a process transferred is no longer told once it is a zombie.
+        # To other users than root a zombie no longer tells what it transferred.
         told = (known.read_bytes, known.write_bytes) if known else (None, None)
         read_bytes, write_bytes = self._transfers_of(pid) or told
         vms_bytes, rss_bytes = (0, 0) if zombie else self._memory_of(pid)
