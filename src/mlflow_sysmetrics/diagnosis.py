@@ -173,7 +173,7 @@ def _sources() -> dict[str, str]:
     collectors = CollectorSet(Host())
     collectors.open()
     try:
-        return {**dict.fromkeys(collectors.available, _AVAILABLE), **collectors.unavailable}
+        return {name: reason or _AVAILABLE for name, reason in collectors.states.items()}
     finally:
         collectors.close()
 

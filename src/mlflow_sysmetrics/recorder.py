@@ -79,7 +79,11 @@ class Recorder:
             RuntimeError: No thread can be started (interpreter shutdown).
         """
         self._uploader.open(self._stream)
-        self._sampler.subscribe(self)
+        try:
+            self._sampler.subscribe(self)
+        except RuntimeError:
+            self._uploader.close(self._stream, timeout_s=0)
+            raise
 
     def take(self, sample: list[Readings]) -> None:
         """Take a sample; log a point when the window is full."""

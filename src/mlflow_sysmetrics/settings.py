@@ -7,7 +7,6 @@ place; nothing here raises.
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import re
 from dataclasses import dataclass, field, replace
@@ -37,7 +36,7 @@ def _timeout_s(text: str) -> float:
 
 def _number_between(text: str, low: float, high: float) -> float:
     number = float(text)
-    if not (math.isfinite(number) and low <= number <= high):
+    if not low <= number <= high:  # which nan never is
         raise ValueError(text)
     return number
 
@@ -52,7 +51,7 @@ def _count(text: str) -> int:
 def _node_id(text: str) -> str | None:
     if not text:
         return None
-    if re.fullmatch(r"[\w.\- ]{1,100}", text) is None or text.strip(".") == "":
+    if re.fullmatch(r"[\w.\- ]{1,100}", text, re.ASCII) is None or text.strip(".") == "":
         raise ValueError(text)
     return text
 
@@ -104,7 +103,7 @@ VARIABLES = (
         "node_id",
         None,
         _node_id,
-        "up to 100 letters, digits, spaces, and any of _ - .",
+        "up to 100 ASCII letters, digits, spaces, and any of _ - .",
         "Name of this node in a multi-node run: metrics are logged as `system/<node id>/…`.",
     ),
     Variable(

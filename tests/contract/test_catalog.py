@@ -205,8 +205,8 @@ def test_a_collector_opens_or_is_unavailable(name: str, system: str) -> None:
 
     collectors.open()
 
-    assert [*collectors.available, *collectors.unavailable] == [name]
-    assert "Error(" not in collectors.unavailable.get(name, "")  # as of anything unforeseen
+    assert list(collectors.states) == [name]
+    assert "Error(" not in (collectors.states[name] or "")  # as of anything unforeseen
     collectors.close()
 
 

@@ -36,7 +36,7 @@ class _Connection(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         with socket.create_connection(self.server.upstream) as upstream:
-            answers = threading.Thread(target=_copy, args=(upstream, self.request), daemon=True)
+            answers = threading.Thread(target=_copy, args=(upstream, self.request))
             answers.start()
             self._pass_on_requests(upstream)
             for end in (upstream, self.request):
@@ -50,6 +50,7 @@ class _Connection(socketserver.BaseRequestHandler):
             if fate is Fate.REFUSED:
                 return
             if fate is Fate.NEVER_ANSWERED:
+                upstream.shutdown(socket.SHUT_RDWR)  # it would keep a worker waiting
                 self.server.closed.wait()
                 return
             upstream.sendall(data)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fakes.simulation import Simulation
+from mlflow_sysmetrics import collector_set
 from mlflow_sysmetrics.collector_set import CollectorSet
 from mlflow_sysmetrics.host import Host, Unavailable
 
@@ -148,9 +150,10 @@ def test_openers_fail_alone(
     )
 
     assert _names(collectors.collect()) == ["well", COST]
-    assert collectors.unavailable == {
+    assert collectors.states == {
         "absent": "no such hardware",
         "broken": "RuntimeError('no such luck')",
+        "well": None,
     }
     assert [record.levelname for record in caplog.records] == ["DEBUG", "WARNING"]
 
@@ -194,3 +197,56 @@ def _refusal(error: Exception) -> Callable[[Host], Collector]:
 
 def _names(sample: list[Readings]) -> list[str]:
     return [name for each in sample for name in each.values]
+
+
+class Dear(Scripted):
+    """A collector that uses 80 ms of CPU time."""
+
+    def __init__(self, name: str, cpu: Simulation) -> None:
+        super().__init__(name)
+        self._cpu = cpu
+
+    def collect(self) -> dict[str, float]:
+        self._cpu.pass_time(0.08)
+        return super().collect()
+
+
+@pytest.fixture
+def cpu(monkeypatch: pytest.MonkeyPatch) -> Simulation:
+    cpu = Simulation()
+    monkeypatch.setattr(collector_set, "time", SimpleNamespace(thread_time=cpu.now_s))
+    return cpu
+
+
+def test_a_collector_beyond_its_budget_is_asked_less_often(
+    make_set: Callable[..., CollectorSet],
+    clock: Simulation,
+    cpu: Simulation,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "mlflow_sysmetrics")
+    dear, cheap = Dear("dear", cpu), Scripted("cheap")
+    collectors = make_set(dear, cheap)
+
+    for _ in range(101):
+        collectors.collect()
+        clock.pass_time(1.0)
+
+    # 5 % of 100 s, and of the 2 s it has to begin with
+    assert dear.collected == int(0.05 * 102 / 0.08)
+    assert cheap.collected == 101
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "dear metrics are sampled less often" in caplog.text
+
+
+def test_the_last_sample_of_a_run_is_complete_whatever_it_costs(
+    make_set: Callable[..., CollectorSet], cpu: Simulation
+) -> None:
+    dear = Dear("dear", cpu)
+    collectors = make_set(dear)
+    for _ in range(5):
+        collectors.collect()
+    asked = dear.collected
+    assert asked < 5
+
+    assert "dear" in _names(collectors.collect(is_last=True))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -38,7 +38,7 @@ class Bench:
         self.stream = Stream("run 1", mocker.Mock())
         mocker.patch.object(recorder_module, "time", self.clock)
 
-    def opened(self, settings: Settings) -> Recorder:
+    def opened(self, settings: Settings, **arguments: Any) -> Recorder:  # noqa: ANN401 - the rest
         recorder = Recorder(
             settings,
             CollectorSet(Host(clock=self.clock), lambda: ()),
@@ -46,6 +46,7 @@ class Bench:
             self.sampler,
             self.uploader,
             self.clock,
+            **arguments,
         )
         recorder.open()
         return recorder
@@ -125,6 +126,14 @@ def test_only_what_is_wanted_is_logged(bench: Bench) -> None:
     take(bench, recorder, 10.0, **{GAUGE: 1.0, OTHER_GAUGE: 2.0, "cpu_load_average_1m": 3.0})
 
     assert [point.key for point in bench.logged] == [GAUGE]
+
+
+def test_the_process_trees_metrics_may_have_another_prefix(bench: Bench) -> None:
+    recorder = bench.opened(Settings(include=("process/*", GAUGE)), prefix="loader/")
+    take(bench, recorder, 0.0)
+    take(bench, recorder, 10.0, **{GAUGE: 1.0, "process/num_threads": 4.0})
+
+    assert [point.key for point in bench.logged] == [GAUGE, "loader/num_threads"]
 
 
 # The end
@@ -217,6 +226,37 @@ def test_what_was_not_sent_in_time_is_said(bench: Bench, caplog: pytest.LogCaptu
     recorder.close()
 
     assert "12 metric points of run 1 were not sent within 0.5 s" in caplog.text
+
+
+# The end of the process that is followed
+
+
+def test_when_the_process_has_ended_what_there_is_is_logged_and_sampling_ends(
+    bench: Bench, mocker: MockerFixture
+) -> None:
+    tell = mocker.Mock()
+    recorder = bench.opened(Settings(samples_before_logging=10), on_process_end=tell)
+    take(bench, recorder, 0.0, **{"process/cpu_seconds": 1.0, GAUGE: 900.0})
+    take(bench, recorder, 10.0, **{"process/cpu_seconds": 6.0, GAUGE: 3.0})
+    tell.assert_not_called()
+
+    take(bench, recorder, 20.0, **{GAUGE: 7.0})
+
+    assert bench.logged == [
+        Point("process/cpu_usage_percentage", 50.0, OPENED_MS + 10_000, step=0),
+        Point(GAUGE, 3.0, OPENED_MS + 10_000, step=0),
+    ]
+    bench.sampler.unsubscribe.assert_called_once_with(recorder)
+    tell.assert_called_once_with()
+
+
+def test_a_run_that_follows_no_process_goes_on_without_one(bench: Bench) -> None:
+    recorder = bench.opened(Settings())
+    take(bench, recorder, 0.0)
+    take(bench, recorder, 10.0, **{GAUGE: 7.0})
+
+    assert [point.value for point in bench.logged] == [7.0]
+    bench.sampler.unsubscribe.assert_not_called()
 
 
 # What is wanted

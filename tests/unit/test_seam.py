@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
+    from pytest_mock import MockerFixture
+
 SWITCH = "MLFLOW_RUN_CONTEXT_PROVIDER"
 LIKE_MLFLOWS = """
 class SystemMetricsMonitor:
@@ -87,15 +89,15 @@ def test_system_metrics_are_on_by_default_while_switched_on(
 
 
 @pytest.mark.usefixtures("switched_on")
-@pytest.mark.parametrize(("value", "is_on"), [("false", False), ("true", True)])
+@pytest.mark.parametrize(("value", "expected"), [("false", False), ("true", True)])
 def test_a_variable_that_is_set_means_what_it_says(
-    monkeypatch: pytest.MonkeyPatch, value: str, *, is_on: bool
+    monkeypatch: pytest.MonkeyPatch, value: str, *, expected: bool
 ) -> None:
     seam.attach()
 
     monkeypatch.setenv(VARIABLE.name, value)
 
-    assert is_on() is is_on
+    assert is_on() is expected
 
 
 @pytest.mark.usefixtures("switched_on")
@@ -162,10 +164,11 @@ def test_mlflows_own_class_gives_ours_while_switched_on() -> None:
     assert seam.is_attached()
 
 
-def test_mlflows_own_class_gives_mlflows_while_switched_off() -> None:
+def test_mlflows_own_class_gives_mlflows_while_switched_off(mocker: MockerFixture) -> None:
+    mocker.patch("mlflow.utils.autologging_utils.BatchMetricsLogger")  # it would open a store
     seam.attach()
 
-    monitor = mlflows_module.SystemMetricsMonitor("1234", tracking_uri="http://localhost:1")  # type: ignore[no-untyped-call] # as above
+    monitor = mlflows_module.SystemMetricsMonitor("1234")  # type: ignore[no-untyped-call] # as above
 
     assert type(monitor) is mlflows_module.SystemMetricsMonitor
     assert monitor._run_id == "1234"

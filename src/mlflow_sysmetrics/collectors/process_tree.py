@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from mlflow_sysmetrics.collectors.cost_share import CostShare
 from mlflow_sysmetrics.collectors.tree_totals import TreeTotals
+from mlflow_sysmetrics.cost_share import CostShare
 from mlflow_sysmetrics.sources.cgroup import read_cpu_count, read_limits
 from mlflow_sysmetrics.sources.proc_tree import ProcTree
 from mlflow_sysmetrics.sources.psutil_tree import PsutilTree

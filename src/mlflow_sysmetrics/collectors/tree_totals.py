@@ -114,14 +114,24 @@ class TreeTotals:
         self._previous = alive
 
     def _bequeath(self, gone: ProcessUse, alive: Mapping[int, ProcessUse]) -> None:
-        heir = self._previous.get(gone.parent_pid)
-        while heir is not None and not _is_in(alive, heir):
-            heir = self._previous.get(heir.parent_pid)
-        heir_pid = heir.pid if heir is not None else None
+        heir_pid = self._heir_of(gone, alive)
         self._cpu_s.bequeath(gone.pid, gone.cpu_s + gone.waited_cpu_s, heir_pid)
         if self._inherits_io:
             self._read_bytes.bequeath(gone.pid, gone.read_bytes or 0, heir_pid)
             self._write_bytes.bequeath(gone.pid, gone.write_bytes or 0, heir_pid)
+
+    def _heir_of(self, gone: ProcessUse, alive: Mapping[int, ProcessUse]) -> int | None:
+        """The nearest ancestor in the tree that still lives."""
+        heir = gone
+        # Bounded, as a pid that was reused during the last look could make a circle.
+        for _ in self._previous:
+            parent = self._previous.get(heir.parent_pid)
+            if parent is None:
+                break
+            if _is_in(alive, parent):
+                return parent.pid
+            heir = parent
+        return None
 
     def _add(self, before: ProcessUse, use: ProcessUse) -> None:
         waited_s = use.waited_cpu_s - before.waited_cpu_s

@@ -212,9 +212,9 @@ def count_cpus(text: str) -> int:
     """
     count = 0
     for part in filter(None, text.strip().split(",")):
-        first, _, last = part.partition("-")
+        first, dash, last = part.partition("-")
         low = _decimal(first, "a CPU list")
-        high = _decimal(last, "a CPU list") if last else low
+        high = _decimal(last, "a CPU list") if dash else low
         if high < low:
             raise ParseError("a CPU list", text)
         count += high - low + 1

@@ -68,8 +68,9 @@ class Newcomers:
             return self._by_children(members)
         return self._by_listing(members)
 
-    def look_again(self) -> None:
-        """Have the next `find` look in any case."""
+    def forget(self, pid: int) -> None:
+        """A member has ended: its pid may be another process's by now, so look in any case."""
+        self._seen.pop(str(pid), None)
         self._last_pid = None
 
     def _processes_on_host(self) -> int:

@@ -86,7 +86,7 @@ class ProcTree:
             if member is not None:
                 members[pid] = member
             elif self._newcomers is not None:
-                self._newcomers.look_again()  # its pid may be another process's by now
+                self._newcomers.forget(pid)
         root = members.get(self._root_pid)
         if root is None or not root.use.threads:
             raise Unavailable(f"process {self._root_pid} has ended")

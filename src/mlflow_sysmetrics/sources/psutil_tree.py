@@ -9,6 +9,9 @@ import psutil
 from mlflow_sysmetrics.host import Unavailable
 from mlflow_sysmetrics.sources.process_use import PrivateMemory, ProcessUse
 
+_ROUNDING_S = 1.0
+"""Start times are told on a clock that some systems know to the second only."""
+
 
 class PsutilTree:
     """The tree of a root process; a process once in it stays, whoever becomes its parent.
@@ -33,8 +36,8 @@ class PsutilTree:
         self._members: dict[psutil.Process, ProcessUse | None] = {self._root: None}
 
     def now(self) -> float:
-        """Seconds since the epoch."""
-        return time.time()
+        """Seconds since the epoch, by the earliest that a process of now may be said to begin."""
+        return time.time() - _ROUNDING_S
 
     def sample(self) -> list[ProcessUse]:
         """Each process once, parents before their children.

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from mlflow_sysmetrics.collectors.counters import KeyedTotal
+
+
+def test_increments_of_all_keys_add_up_from_the_first_update_on() -> None:
+    total = KeyedTotal()
+
+    assert total.update({"a": 100, "b": 50}) == 0
+    assert total.update({"a": 103, "b": 54}) == 7
+
+
+def test_what_vanishes_leaves_what_it_rose_by() -> None:
+    total = KeyedTotal()
+    total.update({"a": 100, "b": 50})
+    total.update({"a": 103, "b": 54})
+
+    assert total.update({"a": 104}) == 8
+
+
+def test_a_reset_counter_is_followed_from_its_new_value() -> None:
+    total = KeyedTotal()
+    total.update({"a": 100})
+
+    assert total.update({"a": 2}) == 0
+    assert total.update({"a": 5}) == 3
+
+
+@pytest.mark.parametrize(("counts_from_zero", "expected"), [(False, 0), (True, 40)])
+def test_a_later_key(*, counts_from_zero: bool, expected: float) -> None:
+    total = KeyedTotal(counts_from_zero=counts_from_zero)
+    total.update({"a": 100})
+
+    assert total.update({"a": 100, "b": 40}) == expected
+    assert total.update({"a": 100, "b": 41}) == expected + 1
+
+
+def test_the_callers_mapping_may_change_afterwards() -> None:
+    total = KeyedTotal()
+    values = {"a": 1}
+    total.update(values)
+    values["a"] = 5
+
+    assert total.update(values) == 4

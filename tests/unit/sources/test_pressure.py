@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.sources.pressure import parse_pressure, read_pressure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SOME = "some avg10=0.24 avg60=0.39 avg300=0.16 total=7655097\n"
+FULL = "full avg10=0.00 avg60=0.00 avg300=0.00 total=12\n"
+
+
+def test_the_totals_are_read() -> None:
+    assert parse_pressure(SOME + FULL) == {"some": 7655097, "full": 12}
+
+
+def test_before_linux_5_13_the_cpu_has_no_full() -> None:
+    assert parse_pressure(SOME) == {"some": 7655097}
+
+
+@pytest.mark.parametrize("text", ["", FULL, "some avg10=0.24 total=\n"])
+def test_other_text_is_an_error(text: str) -> None:
+    with pytest.raises(ParseError):
+        parse_pressure(text)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff"])
+def test_what_cannot_be_read_is_unavailable(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "cpu").write_bytes(content)
+
+    with pytest.raises(Unavailable):
+        read_pressure(f"{tmp_path}/cpu")

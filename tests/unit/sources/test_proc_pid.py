@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.sources.proc_pid import (
+    PAGE_BYTES,
+    Stat,
+    parse_io,
+    parse_smaps_rollup,
+    parse_stat,
+    parse_statm,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STAT = (
+    b"4798 (%s) S 4788 4788 3366 0 -1 4194304 100 0 7 0 12 3 250 40 20 0 8 0 107205 3133440 360 "
+    b"18446744073709551615 93888854921216 93888854941097 140730208729152 0 0 0 0 0 0 0\n"
+)
+ROLLUP = b"""\
+55d1c8a3e000-7ffd35bf2000 ---p 00000000 00:00 0                  [rollup]
+Rss:                1440 kB
+Pss:                 180 kB
+Pss_Dirty:           124 kB
+Pss_Anon:            108 kB
+Shared_Clean:       1312 kB
+Private_Clean:         8 kB
+Private_Dirty:       120 kB
+Private_Hugetlb:    2048 kB
+SwapPss:               0 kB
+"""
+
+
+@pytest.mark.parametrize("name", [b"cat", b"my (app) S 1 2", b") R 1 (", b"", b"\xff\xfe"])
+def test_stat_whatever_the_name(name: bytes) -> None:
+    assert parse_stat(STAT % name) == Stat(
+        state=b"S",
+        parent_pid=4788,
+        own_ticks=15,
+        waited_ticks=290,
+        threads=8,
+        start_ticks=107205,
+    )
+
+
+def test_statm_is_in_pages() -> None:
+    assert parse_statm(b"765 360 347 5 0 110 0\n") == (765 * PAGE_BYTES, 360 * PAGE_BYTES)
+
+
+def test_io_is_what_reached_storage() -> None:
+    content = (
+        b"rchar: 3012\nwchar: 5\nsyscr: 7\nsyscw: 9\nread_bytes: 12288\nwrite_bytes: 4096\n"
+        b"cancelled_write_bytes: 1\n"
+    )
+
+    assert parse_io(content) == (12288, 4096)
+
+
+def test_private_memory_is_all_that_is_private() -> None:
+    assert parse_smaps_rollup(ROLLUP) == ((8 + 120 + 2048) * 1024, 180 * 1024)
+
+
+@pytest.mark.parametrize(
+    ("parse", "content"),
+    [
+        (parse_stat, b""),
+        (parse_stat, b"1 (a) S 1 2\n"),
+        (parse_stat, (STAT % b"a").replace(b"107205", b"x")),
+        (parse_statm, b""),
+        (parse_statm, b"765 x 347\n"),
+        (parse_io, b"read_bytes: 12288\n"),
+        (parse_smaps_rollup, b""),
+    ],
+)
+def test_other_content_is_an_error(parse: Callable[[bytes], object], content: bytes) -> None:
+    with pytest.raises(ParseError):
+        parse(content)

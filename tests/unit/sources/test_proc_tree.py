@@ -1,0 +1,305 @@
+"""Who is in a tree, over a made-up /proc."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fakes.fake_proc import FakeProc
+from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.sources import proc_newcomers, proc_tree
+from mlflow_sysmetrics.sources.proc_newcomers import Newcomers
+from mlflow_sysmetrics.sources.proc_pid import CLOCK_TICKS, PAGE_BYTES
+from mlflow_sysmetrics.sources.proc_tree import ProcTree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_mock import MockerFixture
+
+ROOT = 50
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> FakeProc:
+    """The root process, and init."""
+    proc = FakeProc(tmp_path)
+    proc.run(1, 0)
+    proc.run(ROOT)
+    return proc
+
+
+def pids(tree: ProcTree) -> list[int]:
+    return [use.pid for use in tree.sample()]
+
+
+def test_all_descendants_are_in_the_tree_parents_first(proc: FakeProc) -> None:
+    proc.run(40, parent=60)
+    proc.run(60, parent=ROOT)
+    proc.run(61, parent=1)
+    proc.run(62, parent=61)
+
+    assert pids(ProcTree(proc.host, ROOT)) == [ROOT, 60, 40]
+
+
+def test_a_later_child_joins(proc: FakeProc) -> None:
+    tree = ProcTree(proc.host, ROOT)
+    assert pids(tree) == [ROOT]
+
+    proc.run(70, parent=ROOT)
+
+    assert pids(tree) == [ROOT, 70]
+
+
+def test_an_orphan_stays_with_its_children(proc: FakeProc) -> None:
+    proc.run(70, parent=ROOT)
+    proc.run(71, parent=70)
+    tree = ProcTree(proc.host, ROOT)
+    assert pids(tree) == [ROOT, 70, 71]
+
+    proc.end(70)
+    proc.run(71, parent=1)
+    proc.run(72, parent=71)
+
+    assert pids(tree) == [ROOT, 71, 72]
+
+
+def test_a_reused_pid_is_another_process(proc: FakeProc) -> None:
+    proc.run(70, parent=ROOT)
+    tree = ProcTree(proc.host, ROOT)
+    assert pids(tree) == [ROOT, 70]
+
+    proc.end(70)
+    proc.run(70, parent=1, start=950)
+
+    assert pids(tree) == [ROOT]
+    assert pids(tree) == [ROOT]
+
+
+def test_a_reused_pid_may_be_a_child_again(proc: FakeProc) -> None:
+    proc.run(70, parent=ROOT)
+    tree = ProcTree(proc.host, ROOT)
+    tree.sample()
+
+    proc.end(70)
+    proc.run(70, parent=ROOT, start=950)
+    tree.sample()
+
+    assert [use.start for use in tree.sample()[1:]] == [950 * CLOCK_TICKS]
+
+
+@pytest.mark.parametrize("known_before", [False, True])
+def test_what_was_read_of_an_outsider_is_not_read_again(
+    proc: FakeProc, mocker: MockerFixture, *, known_before: bool
+) -> None:
+    proc.run(80)
+    tree = ProcTree(proc.host, ROOT)
+    if known_before:
+        tree.sample()
+    read = mocker.spy(proc_newcomers, "read_kernel_file")
+
+    tree.sample()
+
+    asked_for_80 = mocker.call(f"{proc.root}/proc/80/stat") in read.call_args_list
+    assert asked_for_80 is not known_before
+
+
+def test_a_child_whose_parent_ended_during_the_look_is_looked_at_again(proc: FakeProc) -> None:
+    proc.run(81, parent=79)
+    tree = ProcTree(proc.host, ROOT)
+    assert pids(tree) == [ROOT]
+
+    proc.run(81, parent=ROOT)  # which adopts what its descendants leave
+
+    assert pids(tree) == [ROOT, 81]
+
+
+@pytest.mark.parametrize("threads_of_tree", [1, 10_000])
+def test_children_are_those_of_all_threads(
+    proc: FakeProc, mocker: MockerFixture, threads_of_tree: int
+) -> None:
+    """Whether threads are asked or, where they are too many, all processes listed."""
+    mocker.patch.object(Newcomers, "_processes_on_host", return_value=1000)
+    for pid, parent in {70: ROOT, 71: ROOT, 72: 71, 73: 1}.items():
+        proc.run(pid, parent)
+        proc.tell_children(pid, (72,) if pid == 71 else ())
+    proc.tell_children(ROOT, (70,), (71,))
+    list_all = mocker.spy(Newcomers, "_by_listing")
+
+    newcomers = Newcomers(proc.host, ROOT).find({ROOT}, threads_of_tree)
+
+    assert sorted(newcomers) == [70, 71, 72]
+    assert newcomers.index(71) < newcomers.index(72)
+    assert list_all.call_count == (threads_of_tree > 1)
+
+
+def test_a_process_that_ends_while_its_children_are_asked_for_has_none(
+    proc: FakeProc, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(Newcomers, "_processes_on_host", return_value=1000)
+    proc.tell_children(ROOT, (70,))  # and 70 is gone
+
+    assert Newcomers(proc.host, ROOT).find({ROOT}, 1) == [70]
+    assert pids(ProcTree(proc.host, ROOT)) == [ROOT]
+
+
+def test_there_is_no_look_while_no_pid_was_given_out_but_for_every_eighth_time(
+    mocker: MockerFixture,
+) -> None:
+    look = mocker.patch.object(Newcomers, "_by_listing", return_value=[])
+    mocker.patch.object(Newcomers, "_by_children", look)
+    newcomers = Newcomers(Host(), os.getpid())
+    newcomers._tells_last_pid = True
+    mocker.patch.object(proc_newcomers, "read_kernel_file", return_value=b"0 0 0 1/9 77\n")
+
+    for _ in range(9):
+        newcomers.find({os.getpid()}, 1)
+    assert look.call_count == 2
+
+    mocker.patch.object(proc_newcomers, "read_kernel_file", return_value=b"0 0 0 1/9 78\n")
+    newcomers.find({os.getpid()}, 1)
+    assert look.call_count == 3
+
+
+def test_a_recorded_tree_does_not_tell_the_last_pid(proc: FakeProc) -> None:
+    assert not Newcomers(proc.host, ROOT)._tells_last_pid
+
+
+# What is told of a process
+
+
+def test_what_a_process_uses(proc: FakeProc) -> None:
+    proc.run(ROOT, cpu=1.5, waited=2.5, io=(10, 20), threads=4, pages=7, fds=5)
+
+    (use,) = ProcTree(proc.host, ROOT).sample()
+
+    assert (use.cpu_s, use.waited_cpu_s) == (1.5, 2.5)
+    assert (use.read_bytes, use.write_bytes) == (10, 20)
+    assert (use.rss_bytes, use.vms_bytes) == (7 * PAGE_BYTES, 70 * PAGE_BYTES)
+    assert (use.threads, use.fds) == (4, 5)
+
+
+def test_alone_the_root_has_neither_children_nor_their_time(proc: FakeProc) -> None:
+    proc.run(ROOT, cpu=1.5, waited=2.5)
+    proc.run(70, parent=ROOT)
+
+    (use,) = ProcTree(proc.host, ROOT, children=False).sample()
+
+    assert (use.cpu_s, use.waited_cpu_s) == (1.5, 0.0)
+
+
+def test_a_zombie_has_only_its_counters(proc: FakeProc) -> None:
+    proc.run(70, parent=ROOT, io=(10, 20), cpu=1.0)
+    tree = ProcTree(proc.host, ROOT)
+    tree.sample()
+    (proc.root / "proc/70/io").unlink()
+
+    proc.run(70, parent=ROOT, io=None, cpu=2.0, state="Z")
+
+    zombie = tree.sample()[1]
+    assert (zombie.threads, zombie.rss_bytes, zombie.fds) == (0, 0, 0)
+    assert (zombie.cpu_s, zombie.read_bytes, zombie.write_bytes) == (2.0, 10, 20)
+
+
+def test_storage_counters_that_may_not_be_read_are_none(proc: FakeProc) -> None:
+    proc.run(70, parent=ROOT, io=None)
+
+    assert [use.read_bytes for use in ProcTree(proc.host, ROOT).sample()] == [0, None]
+
+
+def test_what_may_not_be_read_costs_only_itself(proc: FakeProc, mocker: MockerFixture) -> None:
+    proc.run(70, parent=ROOT)
+    proc.run(71, parent=ROOT)
+    refuse(mocker, proc, "70/io", "70/fd", "71/stat")
+
+    root, child = ProcTree(proc.host, ROOT).sample()
+
+    assert (root.read_bytes, root.fds) == (0, 3)
+    assert (child.pid, child.read_bytes, child.fds) == (70, None, None)
+
+
+def test_the_system_running_out_of_descriptors_is_not_the_end_of_a_process(
+    proc: FakeProc, mocker: MockerFixture
+) -> None:
+    tree = ProcTree(proc.host, ROOT)
+    tree.sample()
+    read = mocker.patch.object(proc_tree, "read_kernel_file", side_effect=OSError(24, "too many"))
+
+    with pytest.raises(OSError, match="too many"):
+        tree.sample()
+
+    mocker.stop(read)
+    assert pids(tree) == [ROOT]
+
+
+def test_an_idle_process_is_read_in_full_only_every_eighth_time(
+    proc: FakeProc, mocker: MockerFixture
+) -> None:
+    tree = ProcTree(proc.host, ROOT)
+    tree.sample()
+    count = mocker.spy(ProcTree, "_transfers_of")
+
+    for _ in range(16):
+        tree.sample()
+    assert count.call_count == 2
+
+    proc.run(ROOT, cpu=0.01, io=(5, 0))
+    assert tree.sample()[0].read_bytes == 5
+
+
+@pytest.mark.parametrize("how", ["gone", "zombie", "reused"])
+def test_the_end_of_the_root_is_told_again_and_again(proc: FakeProc, how: str) -> None:
+    tree = ProcTree(proc.host, ROOT)
+    if how == "gone":
+        proc.end(ROOT)
+    else:
+        proc.run(ROOT, **({"state": "Z"} if how == "zombie" else {"start": 950.0}))  # type: ignore[arg-type] # by name
+
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="50 has ended"):
+            tree.sample()
+
+
+def test_a_root_whose_main_thread_ended_lives_on(proc: FakeProc) -> None:
+    proc.run(ROOT, state="Z", threads=3)
+
+    assert pids(ProcTree(proc.host, ROOT)) == [ROOT]
+
+
+def test_there_is_no_tree_of_a_process_that_does_not_exist(proc: FakeProc) -> None:
+    with pytest.raises(Unavailable, match="no process 99"):
+        ProcTree(proc.host, 99)
+
+
+def test_private_memory_is_summed_over_those_that_tell_it(proc: FakeProc) -> None:
+    proc.run(70, parent=ROOT)
+    proc.run(71, parent=ROOT)
+    tree = ProcTree(proc.host, ROOT)
+    tree.sample()
+    assert tree.private_memory() is None
+
+    for pid in (ROOT, 70):
+        rollup = "Pss:      30 kB\nPrivate_Clean:  1 kB\nPrivate_Dirty:  9 kB\n"
+        (proc.root / f"proc/{pid}/smaps_rollup").write_text(rollup)
+
+    assert tree.private_memory() == (20 * 1024, 60 * 1024)
+
+
+def refuse(mocker: MockerFixture, proc: FakeProc, *paths: str) -> None:
+    """Let the kernel refuse to open these files of processes, whoever asks."""
+    refused = {f"{proc.root}/proc/{path}" for path in paths}
+
+    def guarded(function: str) -> None:
+        real = getattr(os, function)
+
+        def call(path: str, *args: object, **kwargs: object) -> object:
+            if path in refused:
+                raise PermissionError(13, "denied", path)
+            return real(path, *args, **kwargs)
+
+        mocker.patch(f"os.{function}", call)
+
+    guarded("open")
+    guarded("listdir")
