@@ -88,7 +88,7 @@ def metrics(*, as_json: bool, interval: float, watch: bool) -> None:
 
 
 @main.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={"allow_interspersed_args": False},
     epilog="Example: mlflow-sysmetrics watch -- ./train --epochs 3",
 )
 @click.option("--pid", type=click.IntRange(min=1), help="Follow a process that runs already.")

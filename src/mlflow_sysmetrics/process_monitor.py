@@ -98,8 +98,8 @@ class ProcessMetricsMonitor:
 
     @property
     def thread(self) -> threading.Thread | None:
-        """The thread that samples, one for all runs of this process; None while not started."""
-        return lifecycle.sampler_thread() if self._monitor is not None else None
+        """The thread that samples, one for all runs of this process; None while none does."""
+        return None if self.shutdown_event.is_set() else lifecycle.sampler_thread()
 
     @property
     def processes(self) -> dict[int, psutil.Process]:
@@ -113,9 +113,10 @@ class ProcessMetricsMonitor:
 
     def start(self) -> None:
         """Begin to sample; where that is not possible, a warning says what is needed."""
-        if self._monitor is not None:
+        if not self.shutdown_event.is_set():
             self._warn("is running already")
             return
+        self.finish()  # where it has ended with the process
         if not psutil.pid_exists(self.pid):
             self._warn(f"does not start: there is no process {self.pid}")
             return
@@ -126,7 +127,10 @@ class ProcessMetricsMonitor:
         self.run_id = run_id
         opening = self._opening(run_id)
         if self._is_sampled_already(opening):
-            self._warn("does not start: the provider sysmonitor logs these metrics to this run")
+            self._warn(
+                "does not start: the provider sysmonitor logs metrics of the same names to this "
+                "run; give it another prefix"
+            )
             return
         self.shutdown_event.clear()
         self._monitor = RunMonitor(opening)
@@ -217,8 +221,9 @@ class ProcessMetricsMonitor:
         )
 
     def _is_sampled_already(self, opening: lifecycle.Opening) -> bool:
-        is_the_same = self.pid == os.getpid() and self.prefix == PROCESS_PREFIX
-        return is_the_same and lifecycle.is_open(replace(opening, collectors=None))
+        return self.prefix == PROCESS_PREFIX and lifecycle.is_open(
+            replace(opening, collectors=None)
+        )
 
     def _collectors(self) -> CollectorSet:
         return CollectorSet(Host(), lambda: (("process_tree", self._open_tree),))

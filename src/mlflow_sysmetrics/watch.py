@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import mlflow
 import psutil
+from mlflow.exceptions import MlflowException
 
 from mlflow_sysmetrics.collector_set import CollectorSet
 from mlflow_sysmetrics.collectors import COLLECTORS
@@ -23,7 +25,7 @@ from mlflow_sysmetrics.lifecycle import Opening
 from mlflow_sysmetrics.monitors import RunMonitor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
     from mlflow_sysmetrics.collector_set import Openers
@@ -55,22 +57,26 @@ def watch_command(command: Sequence[str], run_id: str | None, settings: Settings
 
     Returns:
         The command's exit status; 128 and the signal's number if one ended it.
+
+    Raises:
+        click.ClickException: The run cannot be begun; then nor is the command.
     """
     if shutil.which(command[0]) is None:
-        click.echo(f"{command[0]}: there is no such command", err=True)
-        return _NOT_FOUND
+        return _say_why_not(command[0])
     run_id = _start_run(run_id or os.environ.get(_RUN_ID), shlex.join(command))
-    try:
-        process = subprocess.Popen(command, env=_environ_with(run_id))  # noqa: S603 - the user's
-    except OSError as error:
-        mlflow.end_run("FAILED")
-        click.echo(f"{command[0]}: {error.strerror}", err=True)
-        return _NOT_EXECUTABLE
-    _say_where("this command", run_id)
-    with _signals_forwarded_to(process), _monitor(process.pid, run_id, settings):
-        _wait_without_reaping(process)
+    with _signals_forwarded() as forward_to:
+        try:
+            process = subprocess.Popen(command, env=_environ_with(run_id))  # noqa: S603 - the user's
+        except OSError as error:
+            _end_run("FAILED")
+            click.echo(f"{command[0]}: {error.strerror}", err=True)
+            return _NOT_EXECUTABLE
+        forward_to(process.pid)
+        _say_where("this command", run_id)
+        with _monitor(process.pid, run_id, settings):
+            _wait_without_reaping(process)
     status = process.wait()
-    mlflow.end_run("FINISHED" if status == 0 else "KILLED" if status < 0 else "FAILED")
+    _end_run("FINISHED" if status == 0 else "KILLED" if status < 0 else "FAILED")
     return status if status >= 0 else _ENDED_BY_SIGNAL - status
 
 
@@ -85,7 +91,7 @@ def watch_process(pid: int, run_id: str | None, settings: Settings) -> None:
         settings: In force for the run.
 
     Raises:
-        click.ClickException: There is no such process.
+        click.ClickException: There is no such process, or a run cannot be begun.
     """
     try:
         process = psutil.Process(pid)
@@ -98,14 +104,37 @@ def watch_process(pid: int, run_id: str | None, settings: Settings) -> None:
     with suppress(KeyboardInterrupt), _monitor(pid, into, settings):
         process.wait()
     if given is None:
-        mlflow.end_run()
+        _end_run("FINISHED")
+
+
+def _say_why_not(name: str) -> int:
+    """Say why a command cannot be run, and give the exit status for that."""
+    if os.path.dirname(name) and Path(name).exists():  # noqa: PTH120 - a Path drops the `./`
+        click.echo(f"{name}: is not executable", err=True)
+        return _NOT_EXECUTABLE
+    click.echo(f"{name}: there is no such command", err=True)
+    return _NOT_FOUND
 
 
 def _start_run(run_id: str | None, source: str) -> str:
-    """Begin a new run, or take up one that is given; its monitor is ours, not MLflow's."""
+    """Begin a new run, or take up one that is given; its monitor is ours, not MLflow's.
+
+    Raises:
+        click.ClickException: MLflow cannot.
+    """
     tags = None if run_id else {_SOURCE_TAG: source}
-    run = mlflow.start_run(run_id=run_id, tags=tags, log_system_metrics=False)
+    try:
+        run = mlflow.start_run(run_id=run_id, tags=tags, log_system_metrics=False)
+    except MlflowException as error:
+        raise click.ClickException(f"no run to log to: {error}") from error
     return str(run.info.run_id)
+
+
+def _end_run(status: str) -> None:
+    try:
+        mlflow.end_run(status)
+    except Exception as error:  # noqa: BLE001 - the command's exit status is passed on all the same
+        click.echo(f"The run's status could not be set to {status}: {error}", err=True)
 
 
 def _say_where(what: str, run_id: str) -> None:
@@ -139,26 +168,43 @@ def _monitor(pid: int, run_id: str, settings: Settings) -> Iterator[None]:
 def _environ_with(run_id: str) -> dict[str, str]:
     """The command's environment: it logs to the same run, and does not monitor it once more."""
     return {
-        "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
         **os.environ,
         _RUN_ID: run_id,
         "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
+        "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
     }
 
 
 @contextmanager
-def _signals_forwarded_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Hand signals on to the command and let it decide; its end is ours."""
+def _signals_forwarded() -> Iterator[Callable[[int], None]]:
+    """Hand signals on to the command and let it decide; its end is ours.
+
+    Gives what is to be called with the command's pid; signals that come before wait for that.
+    A signal that is ignored, as under `nohup`, stays so, for the command too.
+    """
+    pids: list[int] = []
+    early: list[int] = []
 
     def forward(number: int, _frame: FrameType | None) -> None:
         # Ctrl-C at the terminal reaches the whole foreground group, the command included.
-        if not (number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty()):
-            with suppress(ProcessLookupError):
-                process.send_signal(number)
+        if number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty():
+            return
+        if not pids:
+            early.append(number)
+        for pid in pids:
+            # Popen.send_signal() would reap it, and its figures for the last sample be lost.
+            with suppress(OSError):
+                os.kill(pid, number)
 
-    previous = {number: signal.signal(number, forward) for number in _FORWARDED}
+    def forward_to(pid: int) -> None:
+        pids.append(pid)
+        for number in early:
+            forward(number, None)
+
+    heard = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, forward) for number in heard}
     try:
-        yield
+        yield forward_to
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

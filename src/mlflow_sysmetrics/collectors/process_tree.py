@@ -58,13 +58,16 @@ class ProcessTreeCollector:
         """Megabytes and counts, and counters in seconds and bytes since the first sample.
 
         USS and PSS are there once their cost allows, descriptors and storage where some process
-        of the tree tells them.
+        of the tree tells them. Of a root that has ended, and that nobody has waited for yet,
+        the counters come once more.
 
         Raises:
             Unavailable: The root has ended; so it stays.
         """
         uses = self._source.sample()
         self._totals.update(uses)
+        if not uses[0].threads:
+            return self._counters()
         return {
             **self._gauges(uses),
             **self._counters(),

@@ -76,6 +76,8 @@ class ProcTree:
     def sample(self) -> list[ProcessUse]:
         """Each process once, parents before their children.
 
+        A root that nobody has waited for yet, a zombie, comes once: its counters are complete.
+
         Raises:
             Unavailable: The root has ended.
         """
@@ -87,8 +89,8 @@ class ProcTree:
                 members[pid] = member
             elif self._newcomers is not None:
                 self._newcomers.forget(pid)
-        root = members.get(self._root_pid)
-        if root is None or not root.use.threads:
+        root_before = self._members[self._root_pid]
+        if self._root_pid not in members or not root_before.use.threads:
             raise Unavailable(f"process {self._root_pid} has ended")
         self._members = members
         return [member.use for member in members.values()]

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RUN_S = 0.4
+RUN_S = 1.05  # from one second on a run is sure to have metrics
 BOTH = "sysmetrics,sysmonitor"
 PROVIDERS = "MLFLOW_RUN_CONTEXT_PROVIDER"
 MLFLOWS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"

@@ -94,6 +94,21 @@ def test_a_zombie_is_no_process(proc: FakeProc, fake: ProcessTreeCollector) -> N
     assert (readings["process/num_processes"], readings["process/num_threads"]) == (1, 2)
 
 
+def test_a_root_that_nobody_waited_for_gives_its_counters_once(
+    proc: FakeProc, fake: ProcessTreeCollector
+) -> None:
+    before = fake.collect()
+    proc.run(ROOT, state="Z", cpu=100.0)
+
+    last = fake.collect()
+
+    assert {"process/cpu_seconds", "process/cpu_share_seconds"} <= last.keys()
+    assert not any(name.endswith("megabytes") or "num_" in name for name in last)
+    assert last["process/cpu_seconds"] > before["process/cpu_seconds"]
+    with pytest.raises(Unavailable, match="has ended"):
+        fake.collect()
+
+
 def test_a_root_that_has_ended_is_unavailable(proc: FakeProc, fake: ProcessTreeCollector) -> None:
     fake.collect()
     proc.end(ROOT)

@@ -249,13 +249,25 @@ def test_an_idle_process_is_read_in_full_only_every_eighth_time(
     assert tree.sample()[0].read_bytes == 5
 
 
-@pytest.mark.parametrize("how", ["gone", "zombie", "reused"])
+@pytest.mark.parametrize("how", ["gone", "reused"])
 def test_the_end_of_the_root_is_told_again_and_again(proc: FakeProc, how: str) -> None:
     tree = ProcTree(proc.host, ROOT)
     if how == "gone":
         proc.end(ROOT)
     else:
-        proc.run(ROOT, **({"state": "Z"} if how == "zombie" else {"start": 950.0}))  # type: ignore[arg-type] # by name
+        proc.run(ROOT, start=950.0)
+
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="50 has ended"):
+            tree.sample()
+
+
+def test_a_root_that_nobody_waited_for_comes_once_more(proc: FakeProc) -> None:
+    tree = ProcTree(proc.host, ROOT)
+    proc.run(ROOT, state="Z", cpu=7.5)
+
+    [root] = tree.sample()
+    assert (root.cpu_s, root.threads) == (7.5, 0)
 
     for _ in range(2):
         with pytest.raises(Unavailable, match="50 has ended"):

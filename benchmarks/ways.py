@@ -1,0 +1,128 @@
+"""Ways of taking one sample of a process tree and its host: ours and the others'."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import psutil
+from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+from mlflow_sysmetrics.collector_set import CollectorSet
+from mlflow_sysmetrics.collectors import COLLECTORS
+from mlflow_sysmetrics.collectors.process_tree import open_process_tree
+from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.sources.proc_tree import ProcTree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+NUM_PROCESSES = "process/num_processes"
+
+
+class Way(NamedTuple):
+    """One way of sampling.
+
+    Attributes:
+        name: What it is called in the results.
+        sample: Takes a sample; how many processes it saw, None where it looks at none.
+        is_dear: Whether it is to be measured less often.
+    """
+
+    name: str
+    sample: Callable[[], int | None]
+    is_dear: bool = False
+
+    def cost_s(self) -> tuple[float, int | None]:
+        """CPU time that one sample takes, and how many processes it saw."""
+        began_s = time.thread_time()
+        seen = self.sample()
+        return time.thread_time() - began_s, seen
+
+
+def ways_of_sampling(root_pid: int) -> Sequence[Way]:
+    """All ways, for the tree of a process. GPUs are left out on every side."""
+    return (
+        Way("ours", _ours(root_pid)),
+        Way("ours_tree", _our_tree(root_pid)),
+        Way("ours_uss_pss", _our_private_memory(root_pid), is_dear=True),
+        Way("mlflow", _mlflow()),
+        Way("psutil_tree", TreeByPsutil(root_pid).sample),
+        Way("psutil_tree_uss", TreeByPsutil(root_pid, with_uss=True).sample, is_dear=True),
+    )
+
+
+def _ours(root_pid: int) -> Callable[[], int | None]:
+    """Every collector of the package, each run as in a monitored process."""
+    openers = {**dict(COLLECTORS), "process_tree": partial(open_process_tree, pid=root_pid)}
+    del openers["gpu"]
+    collectors = CollectorSet(Host(), lambda: tuple(openers.items()))
+
+    def sample() -> int | None:
+        readings: dict[str, float] = {}
+        for each in collectors.collect():
+            readings.update(each.values)
+        return int(readings.get(NUM_PROCESSES, 0))
+
+    return sample
+
+
+def _our_tree(root_pid: int) -> Callable[[], int | None]:
+    """The process tree's collector, which reads USS and PSS so seldom that no median has them."""
+    collector = open_process_tree(Host(), root_pid)
+    return lambda: int(collector.collect()[NUM_PROCESSES])
+
+
+def _our_private_memory(root_pid: int) -> Callable[[], int | None]:
+    """One reading of USS and PSS alone."""
+    tree = ProcTree(Host(), root_pid)
+    processes = len(tree.sample())
+
+    def sample() -> int | None:
+        if tree.private_memory() is None:
+            raise RuntimeError("this kernel tells no USS and PSS (smaps_rollup)")
+        return processes
+
+    return sample
+
+
+def _mlflow() -> Callable[[], int | None]:
+    """MLflow's own monitors, which know no processes."""
+    monitors = (CPUMonitor(), DiskMonitor(), NetworkMonitor())
+
+    def sample() -> int | None:
+        for monitor in monitors:
+            monitor.collect_metrics()
+            monitor.clear_metrics()
+
+    return sample
+
+
+class TreeByPsutil:
+    """A tree as it is usually read with psutil: handles are kept, each process is asked at once.
+
+    Args:
+        root_pid: The root.
+        with_uss: Whether USS is asked for too.
+    """
+
+    def __init__(self, root_pid: int, *, with_uss: bool = False) -> None:
+        self._root = psutil.Process(root_pid)
+        self._handles: dict[psutil.Process, psutil.Process] = {}
+        self._with_uss = with_uss
+
+    def sample(self) -> int:
+        """Read every process, and tell how many they are."""
+        found = (self._root, *self._root.children(recursive=True))
+        self._handles = {process: self._handles.get(process, process) for process in found}
+        for process in self._handles.values():
+            with process.oneshot():
+                process.cpu_times()
+                process.memory_full_info() if self._with_uss else process.memory_info()
+                process.num_threads()
+                process.num_fds()
+                process.io_counters()
+        return len(self._handles)
