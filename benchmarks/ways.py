@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
@@ -14,11 +13,13 @@ from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 from mlflow_sysmetrics.collector_set import CollectorSet
 from mlflow_sysmetrics.collectors import COLLECTORS
 from mlflow_sysmetrics.collectors.process_tree import open_process_tree
-from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.host import Clock, Host
 from mlflow_sysmetrics.sources.proc_tree import ProcTree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from mlflow_sysmetrics.collectors.process_tree import ProcessTreeCollector
 
 NUM_PROCESSES = "process/num_processes"
 
@@ -55,11 +56,28 @@ def ways_of_sampling(root_pid: int) -> Sequence[Way]:
     )
 
 
+class _StoppedClock(Clock):
+    """Shows the time at which it was made, so that USS and PSS, once read, are not due again."""
+
+    def __init__(self) -> None:
+        self._now_s = super().now_s()
+
+    def now_s(self) -> float:
+        return self._now_s
+
+
+def _open_tree(root_pid: int) -> ProcessTreeCollector:
+    return open_process_tree(Host(clock=_StoppedClock()), root_pid)
+
+
 def _ours(root_pid: int) -> Callable[[], int | None]:
-    """Every collector of the package, each run as in a monitored process."""
-    openers = {**dict(COLLECTORS), "process_tree": partial(open_process_tree, pid=root_pid)}
-    del openers["gpu"]
-    collectors = CollectorSet(Host(), lambda: tuple(openers.items()))
+    """All collectors of the package; the process tree without USS and PSS."""
+    openers = [
+        (name, (lambda _: _open_tree(root_pid)) if name == "process_tree" else opener)
+        for name, opener in COLLECTORS
+        if name != "gpu"
+    ]
+    collectors = CollectorSet(Host(), lambda: openers)
 
     def sample() -> int | None:
         readings: dict[str, float] = {}
@@ -71,8 +89,8 @@ def _ours(root_pid: int) -> Callable[[], int | None]:
 
 
 def _our_tree(root_pid: int) -> Callable[[], int | None]:
-    """The process tree's collector, which reads USS and PSS so seldom that no median has them."""
-    collector = open_process_tree(Host(), root_pid)
+    """The process tree alone, without USS and PSS."""
+    collector = _open_tree(root_pid)
     return lambda: int(collector.collect()[NUM_PROCESSES])
 
 
@@ -91,12 +109,14 @@ def _our_private_memory(root_pid: int) -> Callable[[], int | None]:
 
 def _mlflow() -> Callable[[], int | None]:
     """MLflow's own monitors, which know no processes."""
-    monitors = (CPUMonitor(), DiskMonitor(), NetworkMonitor())
+    kinds: Sequence[Callable[[], Any]] = (CPUMonitor, DiskMonitor, NetworkMonitor)
+    monitors = [kind() for kind in kinds]
 
     def sample() -> int | None:
         for monitor in monitors:
             monitor.collect_metrics()
             monitor.clear_metrics()
+        return None
 
     return sample
 

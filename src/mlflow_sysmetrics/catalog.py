@@ -87,6 +87,8 @@ _MB_S = "megabytes per second"
 _NVML = "NVML"
 _NO_NVML = "without an NVIDIA GPU, its driver, or this counter on it"
 
+_ROOT_IS_WORKING = "where the root file system holds the working directory"
+
 HOST_METRICS = (
     Metric(
         "cpu_utilization_percentage",
@@ -156,6 +158,30 @@ HOST_METRICS = (
         _MEAN,
         "Space left for users on the root file system.",
         "psutil.disk_usage",
+    ),
+    Metric(
+        "working_disk_usage_percentage",
+        _PERCENT,
+        _MEAN,
+        "Space in use on the working directory's file system, share of what users may use.",
+        "psutil.disk_usage",
+        absent=_ROOT_IS_WORKING,
+    ),
+    Metric(
+        "working_disk_usage_megabytes",
+        _MB,
+        _MEAN,
+        "Space in use on the working directory's file system.",
+        "psutil.disk_usage",
+        absent=_ROOT_IS_WORKING,
+    ),
+    Metric(
+        "working_disk_available_megabytes",
+        _MB,
+        _MEAN,
+        "Space left for users on the working directory's file system.",
+        "psutil.disk_usage",
+        absent=_ROOT_IS_WORKING,
     ),
     Metric(
         "disk_read_megabytes_per_second",

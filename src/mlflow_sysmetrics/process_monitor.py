@@ -239,7 +239,8 @@ class ProcessMetricsMonitor:
 
     def _look(self, collectors: CollectorSet, window: Window) -> dict[str, float]:
         window.add(collectors.collect())
-        return {key.removeprefix(PROCESS_PREFIX): value for key, value in window.close().items()}
+        values = {key.removeprefix(PROCESS_PREFIX): value for key, value in window.close().items()}
+        return values if "num_processes" in values else {}  # else only what sampling cost
 
     def _store_uri(self) -> str:
         return self.tracking_uri or mlflow.get_tracking_uri()

@@ -70,7 +70,7 @@ FAULTS = (
         warnings=(
             "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL='soon' is not a number of seconds from",
             "MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING='0' is not a whole number from 1 on",
-            "MLFLOW_SYSTEM_METRICS_NODE_ID='a/b?' is not up to 100 letters, digits",
+            "MLFLOW_SYSTEM_METRICS_NODE_ID='a/b?' is not up to 100 ASCII letters",
             "MLFLOW_SYSMETRICS_FLUSH_TIMEOUT='-1' is not a number of seconds from 0",
         ),
         sampled=False,  # the runs are shorter than the default interval

@@ -27,7 +27,7 @@ report()
     assert run.system.keys() >= {"node-7/cpu_utilization_percentage", "node-7/process/num_threads"}
     assert all(key.startswith("node-7/") for key in run.system)
     points = run.system["node-7/system_memory_usage_percentage"]
-    assert 2 <= len(points) <= run.lasted_s / 0.3 + 2
+    assert len(points) >= 2
     # The last point is of a partial window; the others are of three samples each.
     gaps_ms = [b.timestamp_ms - a.timestamp_ms for a, b in pairwise(points[:-1])]
     assert all(gap_ms > 200 for gap_ms in gaps_ms)

@@ -18,7 +18,7 @@ from mlflow_sysmetrics.facts.system import windows_name
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.container import name_by_cgroup, name_by_environ_block
 from mlflow_sysmetrics.sources.cpuinfo import parse_cpuinfo
-from mlflow_sysmetrics.sources.meminfo import parse_total_bytes
+from mlflow_sysmetrics.sources.meminfo import parse_meminfo_bytes
 from mlflow_sysmetrics.sources.nvidia_smi import parse_nvidia_smi
 from mlflow_sysmetrics.sources.os_release import parse_os_release
 from mlflow_sysmetrics.sources.system_profiler import parse_system_profiler
@@ -36,7 +36,7 @@ PARSERS = (
     parse_nvidia_smi,
     parse_os_release,
     parse_system_profiler,
-    parse_total_bytes,
+    lambda text: parse_meminfo_bytes(text, "MemTotal"),
     parse_win32_video,
 )
 

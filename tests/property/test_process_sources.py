@@ -17,7 +17,6 @@ from mlflow_sysmetrics.sources.cgroup import (
     count_cpus,
     parse_bytes_limit,
     parse_cpu_max,
-    parse_meminfo_bytes,
 )
 from mlflow_sysmetrics.sources.cgroup_paths import parse_cgroup, parse_mountinfo
 from mlflow_sysmetrics.sources.cgroup_use import parse_keyed, parse_single
@@ -80,11 +79,6 @@ def test_bytes_that_are_not_in_the_format(
 ) -> None:
     broken = damaged([sample.decode()]).map(str.encode)
     _parse_or_fail_as_said(parse, data.draw(st.binary() | broken))
-
-
-@given(st.text() | damaged(["MemTotal:       24684092 kB\nSwapTotal:     0 kB\n"]))
-def test_meminfo_that_is_not_in_the_format(text: str) -> None:
-    _parse_or_fail_as_said(lambda text: parse_meminfo_bytes(text, "SwapTotal"), text)
 
 
 def _parse_or_fail_as_said(parse: Callable[..., object], content: object) -> None:

@@ -1,8 +1,9 @@
-"""Space on the root file system, and what the host's disks transfer."""
+"""Space on the root and the working file system, and what the host's disks transfer."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -19,21 +20,28 @@ if TYPE_CHECKING:
 
 
 class DiskCollector:
-    """Space gauges as MLflow reads them, and counters over whole disks."""
+    """Space gauges as MLflow reads them, and counters over whole disks.
 
-    def __init__(self, transferred: Callable[[], dict[str, DiskBytes]] | None) -> None:
+    Args:
+        working_directory: Where its file system is not the root's; None where it is.
+        transferred: Gives the counters by disk; None where there are none.
+    """
+
+    def __init__(
+        self,
+        working_directory: str | None,
+        transferred: Callable[[], dict[str, DiskBytes]] | None,
+    ) -> None:
+        self._working_directory = working_directory
         self._transferred = transferred
         self._read = KeyedTotal()
         self._written = KeyedTotal()
 
     def collect(self) -> dict[str, float]:
         """Megabytes and a percentage for space, bytes for the counters."""
-        usage = psutil.disk_usage(os.sep)
-        readings: dict[str, float] = {
-            "disk_usage_percentage": usage.percent,
-            "disk_usage_megabytes": usage.used / 1e6,
-            "disk_available_megabytes": usage.free / 1e6,
-        }
+        readings = _space("disk", os.sep)
+        if self._working_directory is not None:
+            readings |= _space("working_disk", self._working_directory)
         if self._transferred is not None and (disks := self._transferred()):
             readings["disk_read_bytes"] = self._read.update(
                 {name: disk.read for name, disk in disks.items()}
@@ -47,13 +55,33 @@ class DiskCollector:
         """Nothing is held."""
 
 
+def _space(subject: str, path: str) -> dict[str, float]:
+    usage = psutil.disk_usage(path)
+    return {
+        f"{subject}_usage_percentage": usage.percent,
+        f"{subject}_usage_megabytes": usage.used / 1e6,
+        f"{subject}_available_megabytes": usage.free / 1e6,
+    }
+
+
 def open_disk(host: Host) -> DiskCollector:
     """Space exists on every host; the counters may not."""
+    working_directory = _working_directory_apart()
     try:
-        return DiskCollector(_transfer_source(host))
+        return DiskCollector(working_directory, _transfer_source(host))
     except Unavailable as reason:
         logger.debug("mlflow-sysmetrics: no disk rates: %s", reason)
-        return DiskCollector(None)
+        return DiskCollector(working_directory, None)
+
+
+def _working_directory_apart() -> str | None:
+    """The working directory, unless the root file system holds it or it has been deleted."""
+    try:
+        directory = Path.cwd()
+        is_apart = directory.stat().st_dev != Path(os.sep).stat().st_dev
+    except OSError:
+        return None
+    return str(directory) if is_apart else None
 
 
 def _transfer_source(host: Host) -> Callable[[], dict[str, DiskBytes]]:

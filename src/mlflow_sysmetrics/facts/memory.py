@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.facts.units import gigabytes
 from mlflow_sysmetrics.sources.cgroup import read_limits
-from mlflow_sysmetrics.sources.meminfo import read_total_bytes
+from mlflow_sysmetrics.sources.meminfo import read_meminfo_bytes
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.host import Host
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def read_memory(host: Host) -> dict[str, str]:
     """All memory, from /proc/meminfo on Linux and psutil elsewhere."""
     if host.system == "Linux":
-        return {"sys.memory_gb": gigabytes(read_total_bytes(host))}
+        return {"sys.memory_gb": gigabytes(read_meminfo_bytes(host, "MemTotal"))}
     import psutil  # noqa: PLC0415 - not at import; and where it is broken, this fact alone fails
 
     return {"sys.memory_gb": gigabytes(psutil.virtual_memory().total)}

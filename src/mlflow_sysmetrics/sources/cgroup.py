@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mlflow_sysmetrics.host import Unavailable
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.cgroup_paths import find_cgroup
+from mlflow_sysmetrics.sources.meminfo import parse_meminfo_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -232,18 +233,6 @@ def count_allowed_cpus(text: str) -> int:
         if name == "Cpus_allowed_list":
             return count_cpus(cpus)
     raise ParseError("/proc/<pid>/status", text)
-
-
-def parse_meminfo_bytes(text: str, name: str) -> int | None:
-    """Parse one size of `/proc/meminfo`: `MemTotal:       24684092 kB`; None if it is not told.
-
-    Raises:
-        ParseError: The line is otherwise.
-    """
-    for line in text.splitlines():
-        if line.startswith(f"{name}:"):
-            return _decimal(line.partition(":")[2].removesuffix("kB").strip(), "meminfo") * 1024
-    return None
 
 
 def _decimal(text: str, what: str) -> int:

@@ -1,4 +1,4 @@
-"""The host's memory, from Linux's /proc/meminfo."""
+"""Sizes of the host's memory, from Linux's /proc/meminfo."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from mlflow_sysmetrics.sources import ParseError
 if TYPE_CHECKING:
     from mlflow_sysmetrics.host import Host
 
-_TOTAL = re.compile(r"^MemTotal: +([0-9]+) kB$", re.MULTILINE)
+_LINE = re.compile(r"^(\w+): +([0-9]{1,20}) kB$", re.MULTILINE)
 
 
-def read_total_bytes(host: Host) -> int:
-    """All memory that the kernel manages.
+def read_meminfo_bytes(host: Host, name: str) -> int:
+    """One size, such as `MemTotal`, all memory that the kernel manages.
 
     Raises:
         Unavailable: /proc is not there.
+        ParseError: It has no such line.
     """
-    return parse_total_bytes(host.read_text("proc/meminfo"))
+    return parse_meminfo_bytes(host.read_text("proc/meminfo"), name)
 
 
-def parse_total_bytes(text: str) -> int:
-    """Bytes of the first line; the kernel's kB are 1024 bytes.
+def parse_meminfo_bytes(text: str, name: str) -> int:
+    """Bytes of one line; the kernel's kB are 1024 bytes.
 
         MemTotal:       16384256 kB
 
     Raises:
         ParseError: There is no such line.
     """
-    total = _TOTAL.search(text)
-    if total is None:
-        raise ParseError("/proc/meminfo", text)
-    return int(total.group(1)) * 1024
+    for line in _LINE.finditer(text):
+        if line[1] == name:
+            return int(line[2]) * 1024
+    raise ParseError(f"/proc/meminfo with {name}", text)

@@ -40,7 +40,8 @@ class LinuxDisks:
 
 
 @pytest.fixture
-def disks(tmp_path: Path) -> LinuxDisks:
+def disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LinuxDisks:
+    monkeypatch.chdir(os.sep)
     return LinuxDisks(tmp_path)
 
 
@@ -113,3 +114,32 @@ def test_elsewhere_too_there_may_be_none(mocker: MockerFixture, counters: object
 
 def _transferred(readings: dict[str, float]) -> tuple[float, ...]:
     return tuple(readings[name] for name in COUNTERS)
+
+
+def test_the_working_directorys_file_system_is_added_where_it_is_another(
+    mocker: MockerFixture, disks: LinuxDisks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mocker.patch(
+        "psutil.disk_usage",
+        side_effect=lambda path: SimpleNamespace(
+            total=100e9, used=30e9 if path == os.sep else 1e9, free=70e9, percent=30.0
+        ),
+    )
+    monkeypatch.chdir("/proc")  # a file system of its own on every Linux
+
+    readings = open_disk(disks.host).collect()
+
+    assert readings["disk_usage_megabytes"] == 30_000.0
+    assert readings["working_disk_usage_megabytes"] == 1_000.0
+    assert SPACE | {f"working_{name}" for name in SPACE} == readings.keys()
+
+
+def test_a_deleted_working_directory_costs_nothing_else(
+    tmp_path: Path, disks: LinuxDisks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    directory.rmdir()
+
+    assert open_disk(disks.host).collect().keys() >= SPACE

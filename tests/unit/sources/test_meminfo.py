@@ -3,15 +3,15 @@ from __future__ import annotations
 import pytest
 
 from mlflow_sysmetrics.sources import ParseError
-from mlflow_sysmetrics.sources.meminfo import parse_total_bytes
+from mlflow_sysmetrics.sources.meminfo import parse_meminfo_bytes
 
 
 def test_the_kernels_kilobytes_are_binary() -> None:
     text = "MemTotal:       16384256 kB\nMemFree:         1024 kB\n"
 
-    assert parse_total_bytes(text) == 16_384_256 * 1024
+    assert parse_meminfo_bytes(text, "MemTotal") == 16_384_256 * 1024
 
 
 def test_without_a_total_it_is_no_meminfo() -> None:
     with pytest.raises(ParseError, match="meminfo"):
-        parse_total_bytes("MemFree:         1024 kB\n")
+        parse_meminfo_bytes("MemFree:         1024 kB\n", "MemTotal")
