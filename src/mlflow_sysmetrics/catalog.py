@@ -27,7 +27,7 @@ class Aggregate(Enum):
 
     MEAN = "mean of the window's samples"
     LAST = "last sample of the window"
-    RATE = "increase over the window"
+    RATE = "rate over the window"
     TOTAL = "increase since the run opened"
 
 

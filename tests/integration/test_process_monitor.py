@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(240)  # the first test waits for all scenarios
 
+TICK_S = 0.25  # as in the script
 IN_EVERY_POINT = {
     "process/cpu_usage_percentage",
     "process/cpu_utilization_percentage",
@@ -91,11 +92,10 @@ def test_arguments_by_position_have_their_effect(played: Played) -> None:
 
 
 def test_two_samples_make_a_point_where_that_is_asked(played: Played) -> None:
-    observations = played.observations
-    of_two = series_of(observations["all_arguments_by_position"])["process/num_threads"]
-    of_one = series_of(observations["asynchronous"])["process/num_threads"]
+    observation = played.observations["all_arguments_by_position"]
+    points = series_of(observation)["process/num_threads"]
 
-    assert 2 <= len(of_two) < len(of_one)
+    assert len(points) <= observation.run.lasted_s / (2 * TICK_S) + 1
 
 
 def test_its_attributes_tell_what_it_does(played: Played) -> None:
@@ -171,7 +171,7 @@ def test_collecting_and_publishing_may_be_done_by_hand(played: Played) -> None:
     observation = played.observations["by_hand"]
     collected = observation.notes["collected"]
 
-    assert IN_EVERY_POINT <= {f"process/{key}" for key in collected}
+    assert {f"process/{key}" for key in collected} >= IN_EVERY_POINT
     assert observation.notes["step"] == 2
     assert {
         key.removeprefix("mine/"): [(point.step, point.value) for point in points]

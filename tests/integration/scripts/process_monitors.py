@@ -77,9 +77,12 @@ def without_children() -> None:
 
 
 def a_child_beside_sysmonitor() -> dict[str, object]:
-    with busy_child() as child, mlflow.start_run():
-        with ProcessMetricsMonitor(child.pid, sampling_interval=TICK_S, prefix="loader/"):
-            share = cpu_percentage_of(child, LASTS_S)
+    with (
+        busy_child() as child,
+        mlflow.start_run(),
+        ProcessMetricsMonitor(child.pid, sampling_interval=TICK_S, prefix="loader/"),
+    ):
+        share = cpu_percentage_of(child, LASTS_S)
     return {"cpu_percentage": share}
 
 
