@@ -72,7 +72,7 @@ class Plan:
 
 
 FULL = Plan(
-    rounds=100,
+    rounds=80,
     pause_s=0.1,
     scenarios=(
         Scenario("1 child", 1),

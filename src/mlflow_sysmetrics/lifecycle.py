@@ -140,7 +140,16 @@ class OpenRuns:
 
 _runs: OpenRuns | None = None
 _runs_lock = threading.Lock()
-_held = threading.local()
+
+
+class _Held(threading.local):
+    """The locks that a thread holds while it forks."""
+
+    def __init__(self) -> None:
+        self.locks: list[threading.RLock] = []
+
+
+_held = _Held()
 
 
 def open_run(opening: Opening) -> OpenRun:
@@ -195,7 +204,6 @@ def _close_all() -> None:
 
 def _before_fork() -> None:
     """Keep a fork from catching our threads with a lock of MLflow's or psutil's in their hands."""
-    _held.locks = []
     if _runs is None:
         return
     deadline_s = time.monotonic() + _FORK_WAIT_S
@@ -205,13 +213,13 @@ def _before_fork() -> None:
 
 
 def _after_fork() -> None:
-    for lock in _held.locks:
-        lock.release()
-    _held.locks = []
+    while _held.locks:
+        _held.locks.pop().release()
 
 
 def _forget_all() -> None:
     """A child has none of its parent's threads, runs, or unsent points."""
     global _runs, _runs_lock  # noqa: PLW0603 - as above
+    _held.locks.clear()
     _runs = None
     _runs_lock = threading.Lock()
