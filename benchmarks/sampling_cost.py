@@ -23,10 +23,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import psutil
-from trees import running_tree
-from ways import ways_of_sampling
 
 from mlflow_sysmetrics.sources.cpuinfo import parse_cpuinfo
+from trees import running_tree
+from ways import ways_of_sampling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,7 +132,8 @@ def _start_run(run_id: str | None, source: str) -> str:
 
 def _end_run(status: str) -> None:
     try:
-        mlflow.end_run(status)
+        with redirect_stdout(sys.stderr):  # MLflow tells where the run is; stdout is the command's
+            mlflow.end_run(status)
     except Exception as error:  # noqa: BLE001 - the command's exit status is passed on all the same
         click.echo(f"The run's status could not be set to {status}: {error}", err=True)
 

@@ -155,6 +155,15 @@ def test_the_command_finds_the_run_and_does_not_monitor_it_too(
     assert "MLFLOW_RUN_ID" not in os.environ
 
 
+def test_standard_output_is_the_commands_alone(bench: Bench) -> None:
+    bench.end_run.side_effect = lambda _status: print("View run at: ...")  # noqa: T201 - as MLflow does
+
+    result = bench.watch("--", "true")
+
+    assert result.stdout == ""
+    assert "View run at: ..." in result.stderr
+
+
 # What cannot be run
 
 
