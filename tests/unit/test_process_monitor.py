@@ -287,6 +287,7 @@ def test_the_end_of_the_process_is_the_monitors(
     assert monitor.shutdown_event.is_set()
     assert monitor.thread is None
     monitor.start()
+    open_run.return_value.close.assert_called_once_with()
     assert_said_only(caplog, f"there is no process {monitor.pid}")
 
 

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def test_what_a_sample_costs_is_measured_side_by_side() -> None:
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "sampling_cost.py", "--quick", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+
+    report = json.loads(done.stdout)
+
+    assert report["machine"].keys() >= {"cpu", "kernel", "python", "mlflow", "psutil"}
+    for result in report["results"]:
+        assert min(result["median_ms"].values()) > 0, result["title"]
+        cost = result["median_ms"]
+        assert result["tree_ratio"] == cost["psutil_tree"] / cost["ours_tree"]
