@@ -70,21 +70,30 @@ class CollectorSet:
         self.failures: dict[str, int] = {}
         self._host = host
         self._openers: Callable[[], Openers] | None = openers
+        self._named: Openers = ()
         self._members: list[_Member] = []
         self._latest: list[Readings] = []
         self._latest_s = -math.inf
 
-    def open(self) -> None:
-        """Open the collectors that this host has; does nothing when called again."""
+    def load(self) -> None:
+        """Import the collectors; does nothing when called again.
+
+        Beside a busy main thread an import takes seconds, since each of its many small reads
+        then waits for the interpreter's lock; so it is better done in that thread.
+        """
         openers, self._openers = self._openers, None
         if openers is None:
             return
         try:
-            named = openers()
+            self._named = openers()
         except Exception as error:  # noqa: BLE001 - psutil broken at import, for one
             self.states["all"] = repr(error)
             warn_once(f"no metrics can be collected: {error!r}")
-            return
+
+    def open(self) -> None:
+        """Open the collectors that this host has; does nothing when called again."""
+        self.load()
+        named, self._named = self._named, ()
         for name, opener in named:
             try:
                 self._members.append(_Member(name, opener(self._host), self._new_budget()))

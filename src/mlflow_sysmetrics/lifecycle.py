@@ -82,6 +82,7 @@ class OpenRuns:
         self.uploader = Uploader()
         self._host = host
         self._collectors = CollectorSet(host)
+        self._collectors.load()
         self._lock = threading.Lock()
         self._by_key: dict[tuple[str, str, CollectorSet | None], OpenRun] = {}
 

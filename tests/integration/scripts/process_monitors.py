@@ -99,7 +99,7 @@ def a_child_that_dies() -> dict[str, object]:
         child.kill()
         child.wait()
         ended = monitor.shutdown_event.wait(HUNG_S)
-        notes = {"ended": ended, "has_thread": monitor.thread is not None}
+        notes: dict[str, object] = {"ended": ended, "has_thread": monitor.thread is not None}
         monitor.finish()
     return notes
 
