@@ -81,7 +81,7 @@ def watch_command(command: Sequence[str], run_id: str | None, settings: Settings
 
 
 def watch_process(pid: int, run_id: str | None, settings: Settings) -> None:
-    """Monitor a process until it ends, or until Ctrl-C.
+    """Monitor a process until it ends, or until Ctrl-C or SIGTERM.
 
     A new run is ended with it; the status of one that is given is left to whom it belongs.
 
@@ -101,8 +101,12 @@ def watch_process(pid: int, run_id: str | None, settings: Settings) -> None:
     given = run_id or os.environ.get(_RUN_ID)
     into = given or _start_run(None, source)
     _say_where(f"process {pid} ({source})", into)
-    with suppress(KeyboardInterrupt), _monitor(pid, into, settings):
-        process.wait()
+    at_sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    try:
+        with suppress(KeyboardInterrupt), _monitor(pid, into, settings):
+            process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, at_sigterm)
     if given is None:
         _end_run("FINISHED")
 

@@ -306,8 +306,11 @@ def test_the_status_of_a_run_that_is_given_is_left_alone(
     bench.end_run.assert_not_called()
 
 
-def test_ctrl_c_ends_watching_in_good_order(bench: Bench, process: Process) -> None:
-    process.wait.side_effect = KeyboardInterrupt
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_watching_in_good_order(
+    bench: Bench, process: Process, number: signal.Signals
+) -> None:
+    process.wait.side_effect = lambda: signal.raise_signal(number)
 
     result = bench.watch("--pid", "4711")
 
