@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import sys
 import time
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 try:
@@ -23,7 +22,13 @@ try:
     from mlflow_sysmetrics.catalog import METRICS, PREFIX, TAGS
     from mlflow_sysmetrics.diagnosis import Report, diagnose
     from mlflow_sysmetrics.recorder import is_wanted
-    from mlflow_sysmetrics.settings import PROVIDERS_VARIABLE, SYSMETRICS, SYSMONITOR, Settings
+    from mlflow_sysmetrics.settings import (
+        PROVIDERS_VARIABLE,
+        SYSMETRICS,
+        SYSMONITOR,
+        Settings,
+        matches_any,
+    )
     from show_run import show
 except ModuleNotFoundError as error:
     sys.exit(f"{error}: is mlflow-sysmetrics installed for {sys.executable}?")
@@ -93,11 +98,7 @@ def failures_of(run: Run, report: Report) -> list[str]:
 def expected_tags() -> list[str]:
     """The tags that every host has and the settings do not leave out."""
     excluded = Settings.from_env().exclude_tags
-    return [
-        tag.key
-        for tag in TAGS
-        if tag.absent == "never" and not any(fnmatchcase(tag.key, glob) for glob in excluded)
-    ]
+    return [tag.key for tag in TAGS if tag.absent == "never" and not matches_any(tag.key, excluded)]
 
 
 def expected_metrics() -> list[str]:

@@ -14,8 +14,6 @@ from mlflow_sysmetrics.notices import logger, warn_once
 from mlflow_sysmetrics.settings import Settings
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
 
@@ -62,12 +60,7 @@ class RunMonitor:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.finish()
 
 

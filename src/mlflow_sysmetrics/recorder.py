@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import threading
 import time
 from functools import lru_cache
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from mlflow_sysmetrics.catalog import PREFIX, PROCESS_PREFIX
 from mlflow_sysmetrics.delivery.outbox import Point
 from mlflow_sysmetrics.notices import logger
+from mlflow_sysmetrics.settings import matches_any
 from mlflow_sysmetrics.window import Readings, Window
 
 if TYPE_CHECKING:
@@ -154,9 +154,6 @@ def is_wanted(key: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> b
     """Whether a metric is to be logged; globs match its key with or without `system/`."""
 
     def matches(globs: tuple[str, ...]) -> bool:
-        return any(
-            fnmatch.fnmatchcase(key, glob) or fnmatch.fnmatchcase(PREFIX + key, glob)
-            for glob in globs
-        )
+        return matches_any(key, globs) or matches_any(PREFIX + key, globs)
 
     return not matches(exclude) and (not include or matches(include))

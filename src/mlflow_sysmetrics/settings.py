@@ -7,6 +7,7 @@ place; nothing here raises.
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import os
 import re
 from dataclasses import dataclass, field, replace
@@ -208,6 +209,11 @@ class Settings:
                     f"using {getattr(self, variable.field)}"
                 )
         return replace(self, **values, problems=(*self.problems, *problems))
+
+
+def matches_any(key: str, globs: tuple[str, ...]) -> bool:
+    """Whether one of the globs matches a key."""
+    return any(fnmatch.fnmatchcase(key, glob) for glob in globs)
 
 
 def switched_on(provider: str, environ: Mapping[str, str] | None = None) -> bool:

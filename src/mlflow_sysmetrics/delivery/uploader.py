@@ -152,7 +152,7 @@ class Uploader:
             stream.failures = 0
 
     def _send(self, stream: Stream) -> None:
-        """Send all that waits, in batches; stop between two if a fork or another run waits."""
+        """Send one batch; the next goes at once, but for a fork or another run that waits."""
         if stream.store is None:
             stream.store = stream.open_store()
         if stream.first_step is None:

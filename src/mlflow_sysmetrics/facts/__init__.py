@@ -6,7 +6,6 @@ that cannot be told: neither makes a tag. All keys are in `catalog.TAGS`.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -26,7 +25,7 @@ from mlflow_sysmetrics.facts.probes import Probes, read_fact
 from mlflow_sysmetrics.facts.scheduler import read_kubernetes, read_slurm
 from mlflow_sysmetrics.facts.system import read_os, read_system
 from mlflow_sysmetrics.host import Host
-from mlflow_sysmetrics.settings import Settings
+from mlflow_sysmetrics.settings import Settings, matches_any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,11 +79,7 @@ def host_tags(budget_s: float = FACTS_BUDGET_S) -> dict[str, str]:
     outcomes["disk"] = read_fact(_DISK, Host())
     excluded = Settings.from_env().exclude_tags
     tags = _as_tags(outcomes[name] for name, _ in FACTS)
-    return {
-        key: value
-        for key, value in tags.items()
-        if not any(fnmatch.fnmatchcase(key, glob) for glob in excluded)
-    }
+    return {key: value for key, value in tags.items() if not matches_any(key, excluded)}
 
 
 def _as_tags(outcomes: Iterable[Outcome]) -> dict[str, str]:
