@@ -66,6 +66,7 @@ class Recorder:
         # Timestamps follow the steady clock, so that a wall clock set anew does not shuffle them.
         self._opened_s = self._sampled_s = clock.now_s()
         self._opened_ms = clock.wall_ms()
+        self._logged_ms = 0
 
     @property
     def interval_s(self) -> float:
@@ -129,7 +130,9 @@ class Recorder:
 
     def _log_window(self) -> None:
         values = self._window.close()
-        timestamp_ms = self._opened_ms + round((self._sampled_s - self._opened_s) * 1000)
+        sampled_ms = self._opened_ms + round((self._sampled_s - self._opened_s) * 1000)
+        # The last sample may come in the very millisecond of a tick.
+        timestamp_ms = max(sampled_ms, self._logged_ms + 1)
         points = [
             Point(self._renamed(key), value, timestamp_ms, self._step)
             for key, value in values.items()
@@ -137,6 +140,7 @@ class Recorder:
         ]
         if points:
             self._uploader.put(self._stream, points)
+            self._logged_ms = timestamp_ms
             self._step += 1
 
     def _renamed(self, key: str) -> str:

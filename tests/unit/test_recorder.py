@@ -111,6 +111,16 @@ def test_timestamps_follow_the_steady_clock(bench: Bench, mocker: MockerFixture)
     assert isinstance(point.timestamp_ms, int)
 
 
+def test_a_last_sample_in_the_millisecond_of_a_tick_has_a_time_of_its_own(bench: Bench) -> None:
+    recorder = bench.opened(Settings())
+    take(bench, recorder, 0.0, **{GAUGE: 1.0})
+    take(bench, recorder, 10.0, **{GAUGE: 2.0})
+    take(bench, recorder, 10.0003, **{GAUGE: 3.0})
+    take(bench, recorder, 10.0004, **{GAUGE: 4.0})
+
+    assert [point.timestamp_ms - OPENED_MS for point in bench.logged] == [10_000, 10_001, 10_002]
+
+
 def test_a_window_with_nothing_to_log_takes_no_step(bench: Bench) -> None:
     recorder = bench.opened(Settings())
     take(bench, recorder, 0.0)
