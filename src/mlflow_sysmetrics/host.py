@@ -69,6 +69,9 @@ class Host:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     clock: Clock = field(default_factory=Clock)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", self.root.absolute())  # paths are joined to it twice
+
     @property
     def procfs(self) -> Path:
         """The proc file system."""

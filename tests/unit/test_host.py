@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -15,7 +16,6 @@ from mlflow_sysmetrics.host import Host, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from pytest_mock import MockerFixture
 
@@ -166,3 +166,15 @@ def _is_gone(pid_file: Path) -> bool:
             time.sleep(0.01)
         return False
     return True
+
+
+def test_a_root_may_be_given_relative_to_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "recorded/proc").mkdir(parents=True)
+    (tmp_path / "recorded/proc/loadavg").write_text("0.1")
+    monkeypatch.chdir(tmp_path)
+
+    host = Host(root=Path("recorded"))
+
+    assert host.read_text("proc/loadavg") == host.read_text(host.procfs / "loadavg") == "0.1"
