@@ -38,7 +38,7 @@ class ExpectsLast(Protocol):
 
 def default_openers() -> Openers:
     """The collectors of the package, imported only now: they import psutil."""
-    from mlflow_sysmetrics.collectors import COLLECTORS  # noqa: PLC0415
+    from mlflow_sysmetrics.collectors import COLLECTORS  # noqa: PLC0415 - heavy
 
     return COLLECTORS
 

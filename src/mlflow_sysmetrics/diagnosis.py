@@ -151,7 +151,7 @@ def _providers() -> dict[str, Provider]:
 
 def _why_no_tags() -> str | None:
     """Why MLflow would not ask our tag provider; None if it would."""
-    from mlflow.tracking.context.registry import _run_context_provider_registry  # noqa: PLC0415
+    from mlflow.tracking.context.registry import _run_context_provider_registry  # noqa: PLC0415 - slow
 
     if any(
         isinstance(each, SysMetricsRunContextProvider) for each in _run_context_provider_registry

@@ -110,8 +110,8 @@ class Recorder:
         unsent = self._uploader.close(self._stream, max(0.0, deadline_s - time.monotonic()))
         if unsent:
             logger.warning(
-                "mlflow-sysmetrics: %d metric points of %s were not sent within %g s; sending "
-                "goes on while this process lives",
+                "mlflow-sysmetrics: %d metric points of %s were not sent within %g s; they are "
+                "lost if this process ends before they are",
                 unsent,
                 self._stream.name,
                 timeout_s,

@@ -76,7 +76,7 @@ class RunStore:
         if tags and not data.tags.keys() & tags.keys():
             self._log_batch(tags=[RunTag(key, value) for key, value in tags.items()])
         # Public accessors give values without steps; MLflow's own monitor reads it so, too.
-        latest = data._metric_objs  # noqa: SLF001
+        latest = data._metric_objs  # noqa: SLF001 - as said
         steps = [metric.step for metric in latest if metric.key.startswith(self._prefix)]
         return max(steps, default=-1) + 1
 
