@@ -138,9 +138,10 @@ class CollectorSet:
             if is_last and isinstance(member.collector, ExpectsLast):
                 member.collector.expect_last()
             if is_last or self._is_affordable(member):
+                read_s = clock.now_s()  # counters are read first, what takes long (USS) after them
                 readings = self._readings_of(member)
                 if readings:
-                    sample.append(Readings(clock.now_s(), readings))
+                    sample.append(Readings(read_s, readings))
         cost_ms = (time.thread_time() - began_s) * 1e3
         sample.append(Readings(clock.now_s(), {"process/sampler_cpu_milliseconds": cost_ms}))
         return sample

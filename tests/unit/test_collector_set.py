@@ -75,14 +75,14 @@ def make_set(clock: Simulation) -> Callable[..., CollectorSet]:
     return make
 
 
-def test_a_reading_carries_the_time_at_which_it_was_taken(
+def test_a_reading_carries_the_time_at_which_its_collector_was_asked(
     make_set: Callable[..., CollectorSet], clock: Simulation
 ) -> None:
     collectors = make_set(Slow("one", clock), Slow("two", clock))
 
     assert [(each.time_s, *each.values) for each in collectors.collect()] == [
-        (1002.0, "one"),
-        (1004.0, "two"),
+        (1000.0, "one"),
+        (1002.0, "two"),
         (1004.0, COST),
     ]
 
