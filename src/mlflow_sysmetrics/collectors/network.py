@@ -16,12 +16,13 @@ from mlflow_sysmetrics.sources.net_dev import InterfaceBytes, read_net_dev
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from mlflow_sysmetrics.host import Host
 
 
-# An interface without hardware that has one of these passes on what another one carries: a bridge and
-# its ports, a bond, a VPN. So does one with `lower_*`: a VLAN, macvlan, ipvlan or vxlan.
+# An interface without hardware that has one of these passes on what another one carries: a bridge
+# and its ports, a bond, a VPN. So does one with `lower_*`: a VLAN, macvlan, ipvlan or vxlan.
 _PASSES_ON = ("bridge", "brport", "bonding", "tun_flags")
 _ETHERNET_AND_INFINIBAND = ("1", "32", "")  # other types are tunnels, WireGuard among them
 
@@ -80,19 +81,19 @@ class NetworkCollector(Collector):
             name for name in names if _LOOPBACK.fullmatch(name) is None
         ]
 
-
     def _leads_out(self, name: str) -> bool:
-        folder = f"{self._host.sysfs}/class/net/{name}"
-        if os.path.exists(f"{folder}/device"):
+        folder = self._host.sysfs / "class/net" / name
+        if _exists(folder / "device"):
             # Azure's synthetic interface counts what its virtual function transfers, too.
-            return not os.path.exists(f"{folder}/master/device")
-        if not (self._in_container or _OF_A_CONTAINER.fullmatch(name)):
+            return not _exists(folder / "master/device")
+        may_be = _OF_A_CONTAINER.fullmatch(name) or self._in_container
+        if not may_be or _LOOPBACK.fullmatch(name):
             return False
         try:
-            marks = os.listdir(folder)
-        except OSError:  # not of the network namespace that /sys shows
+            marks = [path.name for path in folder.iterdir()]
+        except (OSError, ValueError):  # not of the namespace that /sys shows; no name
             return False
-        kind = self._host.read_text_or_empty(f"{folder}/type")
+        kind = self._host.read_text_or_empty(folder / "type")
         return kind in _ETHERNET_AND_INFINIBAND and not any(
             mark in _PASSES_ON or mark.startswith("lower_") for mark in marks
         )
@@ -103,8 +104,12 @@ def _is_in_container(host: Host) -> bool:
 
     False where /proc/sys is hidden.
     """
-    folder = f"{host.procfs}/sys/net/core"
-    return os.path.exists(folder) and not os.path.exists(f"{folder}/dev_weight")
+    folder = host.procfs / "sys/net/core"
+    return _exists(folder) and not _exists(folder / "dev_weight")
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises where forbidden
 
 
 def open_network(host: Host) -> NetworkCollector:

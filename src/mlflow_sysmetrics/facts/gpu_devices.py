@@ -36,7 +36,7 @@ def describe_devices(devices: Sequence[Device]) -> str:
 
 def _describe(device: Device) -> dict[str, Any]:
     values = {
-        "uuid": device.uuid and _legible(device.uuid),
+        "uuid": _legible(device.uuid),
         "name": _legible(device.name),
         "pci": _short_pci_id(device.pci_id),
         "memory_gb": round(device.memory_bytes / 1e9, 2) if device.memory_bytes else None,
@@ -47,8 +47,8 @@ def _describe(device: Device) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _legible(text: str) -> str:
-    return clean(text, _MAX_FIELD_LENGTH)
+def _legible(text: str | None) -> str | None:
+    return clean(text, _MAX_FIELD_LENGTH) if text else None
 
 
 def _short_pci_id(pci_id: str | None) -> str | None:
