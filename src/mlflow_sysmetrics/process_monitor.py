@@ -25,6 +25,7 @@ from mlflow_sysmetrics.notices import logger
 from mlflow_sysmetrics.sampling.collector_set import PROCESS_TREE, CollectorSet
 from mlflow_sysmetrics.sampling.window import Window
 from mlflow_sysmetrics.settings import Settings
+from mlflow_sysmetrics.text import clean_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.collectors.collector import Collector
 
 _FIRST_LOOK_S = 0.2
+_MAX_PREFIX_LENGTH = 150  # MLflow takes keys of 250 characters
 
 
 class ProcessMetricsMonitor:
@@ -53,7 +55,8 @@ class ProcessMetricsMonitor:
         children: Whether its children, and theirs, are part of it.
         sampling_interval: Seconds between two samples.
         samples_before_logging: Samples that are put together into one logged point.
-        prefix: What the metric keys begin with, below `system/`.
+        prefix: What the metric keys begin with, below `system/`; what MLflow does not take in a
+            key becomes `_`.
         verbose: Whether to log at info level what is done.
         max_memory_megabytes: Memory of which `memory_usage_percentage` is a share; the
             container's limit, or else the host's memory, where it is None.
@@ -85,7 +88,7 @@ class ProcessMetricsMonitor:
         self.children = children
         self.sampling_interval = sampling_interval
         self.samples_before_logging = samples_before_logging
-        self.prefix = prefix.removeprefix(PREFIX)
+        self.prefix = clean_key(prefix.removeprefix(PREFIX), _MAX_PREFIX_LENGTH)
         self.verbose = verbose
         self.max_memory_megabytes = max_memory_megabytes
         self.max_cpu_count = max_cpu_count

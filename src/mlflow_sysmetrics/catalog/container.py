@@ -31,7 +31,7 @@ CONTAINER_METRICS = (
         "processes",
         Aggregate.TOTAL,
         "Processes of the cgroup that the kernel killed since the run opened, because memory ran "
-        "out.",
+        "out; in version 1 those of the process's own cgroup.",
         source="memory.events (version 1: memory.oom_control)",
         absent=_NO_MEMORY_LIMIT,
         platforms=LINUX,

@@ -144,7 +144,7 @@ HOST_METRICS = (
         "megabytes per second",
         Aggregate.RATE,
         "Data received from other machines: over physical interfaces, in a container over all but "
-        "loopback.",
+        "loopback and its own bridges, bonds and tunnels.",
         source="/proc/net/dev, /sys/class/net; psutil elsewhere",
         absent="without an interface other than loopback",
         reading="network_external_receive_bytes",
@@ -155,7 +155,7 @@ HOST_METRICS = (
         "megabytes per second",
         Aggregate.RATE,
         "Data sent to other machines: over physical interfaces, in a container over all but "
-        "loopback.",
+        "loopback and its own bridges, bonds and tunnels.",
         source="/proc/net/dev, /sys/class/net; psutil elsewhere",
         absent="without an interface other than loopback",
         reading="network_external_transmit_bytes",

@@ -11,8 +11,11 @@ PREFIX = "system/"
 PROCESS_PREFIX = "process/"
 """What the keys of the process tree's metrics begin with, below `PREFIX`."""
 
-MAX_TAG_LENGTH = 500
-"""Longest tag value that every MLflow store since 2.16 accepts."""
+MAX_TAG_LENGTH = 5000
+"""Longest tag value that every MLflow store since 2.16 accepts, in bytes of UTF-8.
+
+MLflow counts characters (5,000, later 8,000), some stores count bytes.
+"""
 
 LINUX = "Linux"
 LINUX_AND_MACOS = "Linux, macOS"

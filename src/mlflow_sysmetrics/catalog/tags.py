@@ -48,7 +48,7 @@ TAGS = (
         "sys.memory_limit_gb",
         "Memory limit of the tightest cgroup, 10^9 bytes.",
         "17.18",
-        source="memory.max (version 1: memory.limit_in_bytes)",
+        source="memory.max (version 1: memory.limit_in_bytes, memory.stat)",
         absent=_NOT_LIMITED,
         platforms=LINUX,
     ),
@@ -125,13 +125,12 @@ TAGS = (
     Tag(
         "sys.gpu_devices",
         "What each GPU is, as JSON, by the number in its metrics' keys; what all GPUs have in "
-        "common stands once, under `all`. Where that is too long for a tag, UUIDs are shortened "
-        "to a prefix that CUDA_VISIBLE_DEVICES accepts, and then values are left out in this "
-        "order: power limit, compute capability, memory, MIG instances, PCI address, name, and at "
-        "last the GPUs with the highest numbers.",
+        "common stands once, under `all`. Where that is too long for a tag, the GPUs with the "
+        "highest numbers are left out.",
         '{"all":{"name":"NVIDIA H100 80GB HBM3","memory_gb":85.52,"compute_capability":"9.0",'
-        '"power_limit_watts":700},"0":{"uuid":"GPU-1a2b3c4d","pci":"1b:00.0"},'
-        '"1":{"uuid":"GPU-5e6f7a8b","pci":"43:00.0"}}',
+        '"power_limit_watts":700},"0":{"uuid":"GPU-1a2b3c4d-d72c-4106-c12f-20bd9faed9f6",'
+        '"pci":"1b:00.0"},"1":{"uuid":"GPU-5e6f7a8b-31c9-4c8e-9a55-0f6f1f3f6a11",'
+        '"pci":"43:00.0"}}',
         source="NVML, /sys (amdgpu, xe, i915)",
         absent="without a GPU, and where none reports a UUID or PCI address",
         platforms=LINUX_AND_WINDOWS,
@@ -163,9 +162,11 @@ TAGS = (
     _kubernetes(
         "sys.k8s_pod",
         "Kubernetes pod.",
-        "trainer-0",
-        source="environment (POD_NAME, MY_POD_NAME, K8S_POD_NAME, HOSTNAME)",
-        absent=_NO_KUBERNETES,
+        "trainer-7d9f8b6c5-x2x4k",
+        source="environment (POD_NAME, MY_POD_NAME, K8S_POD_NAME; HOSTNAME, if it is a name that "
+        "Kubernetes generated)",
+        absent="outside Kubernetes, and where the pod's spec does not pass it on and the host name "
+        "may be another",
     ),
     _kubernetes(
         "sys.k8s_namespace",
@@ -185,7 +186,8 @@ TAGS = (
     _slurm("sys.slurm_job_id", "SLURM job.", "412077", source="environment (SLURM_JOB_ID)"),
     _slurm(
         "sys.slurm_nodelist",
-        "Nodes of the SLURM job.",
+        "Nodes of the SLURM job; a list of more than 5,000 bytes is cut after a node, and ends in "
+        "`…`.",
         "node[01-04]",
         source="environment (SLURM_JOB_NODELIST)",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,9 +16,18 @@ from mlflow_sysmetrics.sources.net_dev import InterfaceBytes, read_net_dev
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from mlflow_sysmetrics.host import Host
 
+
+# An interface without hardware that has one of these passes on what another one carries: a bridge
+# and its ports, a bond, a VPN. So does one with `lower_*`: a VLAN, macvlan, ipvlan or vxlan.
+_PASSES_ON = ("bridge", "brport", "bonding", "tun_flags")
+_ETHERNET_AND_INFINIBAND = ("1", "32", "")  # other types are tunnels, WireGuard among them
+
+# The names that container runtimes and Multus give to the interfaces of a container.
+_OF_A_CONTAINER = re.compile(r"(eth|net)\d+")
 
 _LOOPBACK = re.compile(r"lo\d*|loopback.*", re.IGNORECASE)
 
@@ -34,6 +44,7 @@ class NetworkCollector(Collector):
         self._host = host
         self._read = read
         self._external: dict[str, bool] = {}
+        self._in_container = _is_in_container(host)
         self._totals = {
             name: KeyedTotal()
             for name in (
@@ -59,13 +70,46 @@ class NetworkCollector(Collector):
         """Interfaces whose traffic leaves the machine and is counted on no other one.
 
         On Linux those with hardware behind them: what a bridge, bond, VLAN or tunnel carries
-        passes through one of them. A container sees no hardware: there, all but loopback.
+        passes through one of them. In a container also those that end outside of it, which are
+        all but loopback, unless it has a bridge, bond or VPN of its own.
         """
-        for name in names - self._external.keys():
-            self._external[name] = (self._host.sysfs / "class/net" / name / "device").exists()
+        self._external = {
+            name: self._external[name] if name in self._external else self._leads_out(name)
+            for name in names
+        }
         return [name for name in names if self._external[name]] or [
             name for name in names if _LOOPBACK.fullmatch(name) is None
         ]
+
+    def _leads_out(self, name: str) -> bool:
+        folder = self._host.sysfs / "class/net" / name
+        if _exists(folder / "device"):
+            # Azure's synthetic interface counts what its virtual function transfers, too.
+            return not _exists(folder / "master/device")
+        may_be = _OF_A_CONTAINER.fullmatch(name) or self._in_container
+        if not may_be or _LOOPBACK.fullmatch(name):
+            return False
+        try:
+            marks = [path.name for path in folder.iterdir()]
+        except (OSError, ValueError):  # not of the namespace that /sys shows; no name
+            return False
+        kind = self._host.read_text_or_empty(folder / "type")
+        return kind in _ETHERNET_AND_INFINIBAND and not any(
+            mark in _PASSES_ON or mark.startswith("lower_") for mark in marks
+        )
+
+
+def _is_in_container(host: Host) -> bool:
+    """Whether the process is in a network namespace of its own: there the kernel shows less.
+
+    False where /proc/sys is hidden.
+    """
+    folder = host.procfs / "sys/net/core"
+    return _exists(folder) and not _exists(folder / "dev_weight")
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises where forbidden
 
 
 def open_network(host: Host) -> NetworkCollector:

@@ -22,6 +22,7 @@ from mlflow_sysmetrics.host import Host
 from mlflow_sysmetrics.lifecycle import Opening
 from mlflow_sysmetrics.monitors import RunMonitor
 from mlflow_sysmetrics.sampling.collector_set import CollectorSet
+from mlflow_sysmetrics.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -63,7 +64,7 @@ def watch_command(command: Sequence[str], run_id: str | None, settings: Settings
     """
     if shutil.which(command[0]) is None:
         return _say_why_not(command[0])
-    run_id = _start_run(run_id or os.environ.get(_RUN_ID), shlex.join(command))
+    run_id = _start_run(run_id or os.environ.get(_RUN_ID), clean(shlex.join(command)))
     with _signals_forwarded() as forward_to:
         try:
             process = subprocess.Popen(command, env=_environ_with(run_id))  # noqa: S603 - the user's
@@ -95,7 +96,7 @@ def watch_process(pid: int, run_id: str | None, settings: Settings) -> None:
     """
     try:
         process = psutil.Process(pid)
-        source = shlex.join(process.cmdline()) or process.name()
+        source = clean(shlex.join(process.cmdline()) or process.name())
     except psutil.Error as error:
         raise click.ClickException(str(error)) from error
     given = run_id or os.environ.get(_RUN_ID)

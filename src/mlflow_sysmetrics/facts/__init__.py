@@ -10,7 +10,6 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH
 from mlflow_sysmetrics.facts.container import read_container, read_virtualization
 from mlflow_sysmetrics.facts.cpu import (
     read_cpu,
@@ -26,6 +25,7 @@ from mlflow_sysmetrics.facts.scheduler import read_kubernetes, read_slurm
 from mlflow_sysmetrics.facts.system import read_os, read_system
 from mlflow_sysmetrics.host import Host
 from mlflow_sysmetrics.settings import Settings, matches_any
+from mlflow_sysmetrics.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,6 +51,8 @@ FACTS: tuple[Fact, ...] = (
 )
 """Name and reader of each fact, in the order in which they are shown."""
 
+_MAX_ERROR_LENGTH = 500  # of one fact's, so that none hides the others
+
 FACTS_BUDGET_S = 2.0
 """How long all facts together may hold up the first run of a process."""
 
@@ -75,15 +77,15 @@ def host_tags(budget_s: float = FACTS_BUDGET_S) -> dict[str, str]:
 
 
 def tags_of(outcomes: Iterable[Outcome]) -> dict[str, str]:
-    """The tags of facts; those that failed are named in `sysmetrics.error`, with the reason."""
+    """The tags of facts, as every store takes them; `sysmetrics.error` says which facts failed."""
     tags: dict[str, str] = {}
     errors = []
     for outcome in outcomes:
         tags.update(outcome.tags)
         if outcome.error:
-            errors.append(outcome.error)
+            errors.append(clean(outcome.error, _MAX_ERROR_LENGTH))
     tags["sysmetrics.error"] = "; ".join(errors)
-    return {key: value[:MAX_TAG_LENGTH] for key, value in tags.items() if value}
+    return {key: text for key, value in tags.items() if (text := clean(value))}
 
 
 class _ThisMachine:

@@ -6,18 +6,16 @@ import json
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH
+from mlflow_sysmetrics.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from mlflow_sysmetrics.sources.gpu_inventory import Device
 
     Described: TypeAlias = "dict[str, dict[str, Any]]"
 
-_UUID_PREFIX_LENGTH = len("GPU-1a2b3c4d")
-
-_GIVES_WAY = ("power_limit_watts", "compute_capability", "memory_gb", "mig", "pci", "name")
-"""What is left out, in this order, until the rest fits."""
+_MAX_FIELD_LENGTH = 200  # far above any name that a driver gives
 
 
 def describe_devices(devices: Sequence[Device]) -> str:
@@ -25,33 +23,32 @@ def describe_devices(devices: Sequence[Device]) -> str:
 
         {"all":{"name":"Tesla T4","memory_gb":16.11},"0":{"uuid":"GPU-…","pci":"1b:00.0"},"1":…}
 
-    Where it is too long for a tag, UUIDs are cut short, then other values are left out, and at
-    last the GPUs with the highest numbers. Empty where no device has more than a name.
+    Where it is too long for a tag, the GPUs with the highest numbers are left out. Empty where no
+    device has more than a name.
     """
     if not any(device.uuid or device.pci_id for device in devices):
         return ""
     described = {str(device.index): _describe(device) for device in devices}
-    return next(
-        (
-            text
-            for each in _shorter_and_shorter(described)
-            if len(text := _as_json(each)) <= MAX_TAG_LENGTH
-        ),
-        "",
-    )
+    while len(text := _as_json(described)) > MAX_TAG_LENGTH:
+        described.popitem()
+    return text
 
 
 def _describe(device: Device) -> dict[str, Any]:
     values = {
-        "uuid": device.uuid,
-        "name": device.name,
+        "uuid": _legible(device.uuid),
+        "name": _legible(device.name),
         "pci": _short_pci_id(device.pci_id),
         "memory_gb": round(device.memory_bytes / 1e9, 2) if device.memory_bytes else None,
         "compute_capability": device.compute_capability,
         "power_limit_watts": device.power_limit_watts,
-        "mig": {str(each.number): each.profile for each in device.mig_instances} or None,
+        "mig": {str(each.number): _legible(each.profile) for each in device.mig_instances} or None,
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _legible(text: str | None) -> str | None:
+    return clean(text, _MAX_FIELD_LENGTH) if text else None
 
 
 def _short_pci_id(pci_id: str | None) -> str | None:
@@ -60,36 +57,7 @@ def _short_pci_id(pci_id: str | None) -> str | None:
         return None
     domain, _, place = pci_id.lower().partition(":")
     number = domain.lstrip("0")
-    return f"{number.zfill(4)}:{place}" if number else place
-
-
-def _shorter_and_shorter(described: Described) -> Iterator[Described]:
-    yield described
-    described = _with_short_uuids(described)
-    yield described
-    for name in _GIVES_WAY:
-        described = {
-            index: {key: value for key, value in values.items() if key != name}
-            for index, values in described.items()
-        }
-        yield described
-    while described:
-        described = dict(list(described.items())[:-1])
-        yield described
-
-
-def _with_short_uuids(described: Described) -> Described:
-    """UUIDs cut to what CUDA_VISIBLE_DEVICES still takes, if they stay different so."""
-    uuids = [values["uuid"] for values in described.values() if "uuid" in values]
-    if len({uuid[:_UUID_PREFIX_LENGTH] for uuid in uuids}) < len(uuids):
-        return described
-    return {
-        index: {
-            key: value[:_UUID_PREFIX_LENGTH] if key == "uuid" else value
-            for key, value in values.items()
-        }
-        for index, values in described.items()
-    }
+    return _legible(f"{number.zfill(4)}:{place}" if number else place)
 
 
 def _as_json(described: Described) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.host import Unavailable
@@ -15,6 +16,13 @@ _POD = ("POD_NAME", "MY_POD_NAME", "K8S_POD_NAME")
 _NAMESPACE = ("POD_NAMESPACE", "MY_POD_NAMESPACE", "K8S_POD_NAMESPACE", "K8S_NAMESPACE")
 _NODE = ("NODE_NAME", "MY_NODE_NAME", "K8S_NODE_NAME")
 
+_HOSTS_FILE_OF_A_POD = "# Kubernetes-managed hosts file."
+"""Its first line; of a pod in the node's network it goes on with `(host network)`."""
+
+# What the API server ends a name with that it generates, from letters that it takes for that alone.
+_GENERATED = re.compile(r".*-[bcdfghjklmnpqrstvwxz2456789]{5}")
+_LONGEST_HOST_NAME = 63
+
 _SLURM_TAGS = {
     "sys.slurm_job_id": "SLURM_JOB_ID",
     "sys.slurm_nodelist": "SLURM_JOB_NODELIST",
@@ -23,9 +31,7 @@ _SLURM_TAGS = {
 
 
 def read_kubernetes(host: Host) -> dict[str, str]:
-    """Pod, namespace and node; a part that the pod's spec does not pass on is left out.
-
-    A pod's host name is its own name, unless it shares the node's network.
+    """Pod, namespace and node; what the pod's spec does not pass on is left out.
 
     Raises:
         Unavailable: Outside Kubernetes.
@@ -33,7 +39,7 @@ def read_kubernetes(host: Host) -> dict[str, str]:
     if not is_in_kubernetes(host):
         raise Unavailable("not in Kubernetes")
     return {
-        "sys.k8s_pod": _first_set(host, (*_POD, "HOSTNAME")),
+        "sys.k8s_pod": _first_set(host, _POD) or _pod_by_host_name(host),
         "sys.k8s_namespace": _first_set(host, _NAMESPACE)
         or host.read_text_or_empty(f"{SERVICE_ACCOUNT}/namespace"),
         "sys.k8s_node": _first_set(host, _NODE),
@@ -43,6 +49,18 @@ def read_kubernetes(host: Host) -> dict[str, str]:
 def read_slurm(host: Host) -> dict[str, str]:
     """Job, nodes and partition, from the variables that SLURM sets; none outside a job."""
     return {tag: host.environ.get(name, "") for tag, name in _SLURM_TAGS.items()}
+
+
+def _pod_by_host_name(host: Host) -> str:
+    """The pod's name where its host name is known to be that; else empty.
+
+    In the node's network the host name is the node's, from 63 characters on it may be cut, and
+    the spec, or an indexed job, may set another: only a generated name is certainly the pod's.
+    """
+    name = host.environ.get("HOSTNAME", "")
+    if host.read_text_or_empty("etc/hosts").partition("\n")[0].strip() != _HOSTS_FILE_OF_A_POD:
+        return ""
+    return name if len(name) < _LONGEST_HOST_NAME and _GENERATED.fullmatch(name) else ""
 
 
 def _first_set(host: Host, names: tuple[str, ...]) -> str:

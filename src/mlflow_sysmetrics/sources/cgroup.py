@@ -44,12 +44,15 @@ class Bound:
     Attributes:
         value: The limit: CPUs or bytes.
         version: Cgroup version, 1 or 2.
-        directory: The group's directory.
+        directory: The group's directory; where the limit is above all that are visible, the
+            topmost of these.
+        own_directory: The process's own group, that group or one below it.
     """
 
     value: float
     version: int
     directory: Path
+    own_directory: Path
 
 
 def read_limits(host: Host) -> Limits:
@@ -90,8 +93,12 @@ def read_memory_bound(host: Host) -> Bound | None:
     """The tightest memory limit among the process's group and its ancestors, in bytes."""
 
     def bytes_of(version: int, directory: Path) -> int | None:
-        name = "memory.limit_in_bytes" if version == 1 else "memory.max"
-        return _number(host, directory / name, parse_bytes_limit)
+        if version == 2:  # noqa: PLR2004 - of cgroups
+            return _number(host, directory / "memory.max", parse_bytes_limit)
+        of_group = _number(host, directory / "memory.limit_in_bytes", parse_bytes_limit)
+        of_all = _number(host, directory / "memory.stat", parse_hierarchical_limit)
+        limits = [limit for limit in (of_group, of_all) if limit is not None]
+        return min(limits, default=None)
 
     return _tightest(host, "memory", bytes_of, _total_memory_bytes(host))
 
@@ -108,10 +115,11 @@ def _tightest(
     except Unavailable:
         return None
     bounds = [
-        Bound(limit, cgroup.version, directory)
-        for directory in cgroup.directories
+        Bound(limit, cgroup.version, directory, cgroup.directories[0])
+        for directory in reversed(cgroup.directories)
         if (limit := limit_of(cgroup.version, directory)) is not None
     ]
+    # Of several with the same limit the topmost, for that is used by the most.
     tightest = min(bounds, key=lambda bound: bound.value, default=None)
     if tightest is None or _below(tightest.value, host_has) is None:
         return None
@@ -168,6 +176,22 @@ def parse_bytes_limit(text: str) -> int | None:
         return None
     limit = _decimal(text, "a memory limit")
     return None if limit >= _V1_UNLIMITED_BYTES else limit
+
+
+def parse_hierarchical_limit(text: str) -> int | None:
+    """Parse `hierarchical_memory_limit 536870912` in version 1's `memory.stat`.
+
+    It is the least limit of the group and all above it, also of those that a container cannot
+    see; nothing else of a control group tells of these. None where nothing limits.
+
+    Raises:
+        ParseError: The number is otherwise.
+    """
+    for line in text.splitlines():
+        name, _, limit = line.partition(" ")
+        if name == "hierarchical_memory_limit":
+            return parse_bytes_limit(limit)
+    return None
 
 
 def parse_cpu_max(text: str) -> float | None:

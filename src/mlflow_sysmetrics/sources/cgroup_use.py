@@ -9,6 +9,8 @@ from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlflow_sysmetrics.sources.cgroup import Bound
 
 
@@ -25,17 +27,21 @@ def read_memory_use(bound: Bound) -> int:
     else:
         usage, inactive = "memory.current", "inactive_file"
     charged_bytes = parse_single(read_kernel_text(f"{bound.directory}/{usage}"))
-    return max(0, charged_bytes - _read_fields(bound, "memory.stat", inactive)[0])
+    return max(0, charged_bytes - _read_fields(bound.directory, "memory.stat", inactive)[0])
 
 
 def read_oom_kills(bound: Bound) -> int:
     """Processes that the kernel killed in the group for want of memory.
 
+    Version 1 counts in the group of the process that it kills, and not in those above, whichever
+    has the limit: those in the process's own group are told.
+
     Raises:
         Unavailable: The kernel does not count them (before Linux 4.13).
     """
-    name = "memory.oom_control" if bound.version == 1 else "memory.events"
-    return _read_fields(bound, name, "oom_kill")[0]
+    if bound.version == 1:
+        return _read_fields(bound.own_directory, "memory.oom_control", "oom_kill")[0]
+    return _read_fields(bound.directory, "memory.events", "oom_kill")[0]
 
 
 def read_throttling(bound: Bound) -> tuple[int, int]:
@@ -44,7 +50,7 @@ def read_throttling(bound: Bound) -> tuple[int, int]:
     Raises:
         Unavailable: The group's file cannot be read.
     """
-    periods, throttled = _read_fields(bound, "cpu.stat", "nr_periods", "nr_throttled")
+    periods, throttled = _read_fields(bound.directory, "cpu.stat", "nr_periods", "nr_throttled")
     return periods, throttled
 
 
@@ -75,8 +81,8 @@ def parse_keyed(text: str) -> dict[str, int]:
         raise ParseError("a file of names and numbers", text) from None
 
 
-def _read_fields(bound: Bound, file: str, *names: str) -> list[int]:
-    path = f"{bound.directory}/{file}"
+def _read_fields(directory: Path, file: str, *names: str) -> list[int]:
+    path = f"{directory}/{file}"
     fields = parse_keyed(read_kernel_text(path))
     try:
         return [fields[name] for name in names]

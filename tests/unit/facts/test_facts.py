@@ -120,7 +120,7 @@ def test_facts_are_read_where_no_thread_may_start(host: Host, mocker: MockerFixt
 def test_values_are_capped_and_empty_ones_left_out(host: Host, mocker: MockerFixture) -> None:
     _use(mocker, cpu=lambda _: {"sys.cpu": "x" * 10_000, "sys.os": ""})
 
-    assert collected(host) == {"sys.cpu": "x" * MAX_TAG_LENGTH}
+    assert collected(host) == {"sys.cpu": "x" * (MAX_TAG_LENGTH - 3) + "…"}
 
 
 @pytest.mark.usefixtures("fresh")

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 IN_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "HOSTNAME": "trainer-0"}
 
 
-def test_a_pod_goes_by_its_host_name(tmp_path: Path) -> None:
+def test_a_pod_whose_spec_passes_nothing_on_has_no_names(tmp_path: Path) -> None:
     tags = read_kubernetes(Host(root=tmp_path, system="Linux", environ=IN_POD))
 
-    assert tags == {"sys.k8s_pod": "trainer-0", "sys.k8s_namespace": "", "sys.k8s_node": ""}
+    assert tags == {"sys.k8s_pod": "", "sys.k8s_namespace": "", "sys.k8s_node": ""}
 
 
 @pytest.mark.parametrize("prefix", ["", "MY_", "K8S_"])

@@ -23,7 +23,7 @@ def test_more_page_cache_than_memory_is_no_use_at_all(tmp_path: Path) -> None:
     (tmp_path / "memory.current").write_text("100\n")
     (tmp_path / "memory.stat").write_text("inactive_file 120\n")
 
-    assert read_memory_use(Bound(1000, 2, tmp_path)) == 0
+    assert read_memory_use(Bound(1000, 2, tmp_path, tmp_path)) == 0
 
 
 @pytest.mark.parametrize("content", [None, "low 0\n"])
@@ -32,7 +32,7 @@ def test_kills_that_are_not_told_are_unavailable(tmp_path: Path, content: str | 
         (tmp_path / "memory.events").write_text(content)
 
     with pytest.raises(Unavailable, match=r"memory\.events"):
-        read_oom_kills(Bound(1000, 2, tmp_path))
+        read_oom_kills(Bound(1000, 2, tmp_path, tmp_path))
 
 
 def test_names_and_numbers() -> None:
