@@ -43,7 +43,9 @@ class TpuCollector:
         }
         with suppress(Unavailable):
             for device, size in self._metrics.read(MEMORY_TOTAL).items():
-                if size > 0 and device in used_bytes:
+                if size <= 0:  # no memory has that size, so what is used of it is no reading either
+                    readings.pop(f"tpu_{device}_memory_usage_megabytes", None)
+                elif device in used_bytes:
                     share = used_bytes[device] / size
                     readings[f"tpu_{device}_memory_usage_percentage"] = 100 * share
         with suppress(Unavailable):

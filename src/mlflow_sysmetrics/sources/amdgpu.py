@@ -16,6 +16,27 @@ if TYPE_CHECKING:
 
 DRIVER = "amdgpu"
 
+READINGS = (
+    "utilization_percentage",
+    "memory_controller_utilization_percentage",
+    "memory_usage_megabytes",
+    "host_memory_usage_megabytes",
+    "power_usage_watts",
+    "power_limit_watts",
+    "temperature_celsius",
+    "memory_temperature_celsius",
+    "fan_speed_percentage",
+    "sm_clock_megahertz",
+    "memory_clock_megahertz",
+)
+"""What the driver has files for, on the GPUs that have all."""
+
+EVERY_GPU_HAS = {
+    "utilization_percentage": "gpu_busy_percent",
+    "memory_usage_megabytes": "mem_info_vram_used",
+}
+"""Readings, and their files, that only a virtual function or a masked /sys lacks."""
+
 _PWM_TO_PERCENT = 100 / 255
 
 
@@ -62,6 +83,11 @@ def _labelled(hwmon: Path, kind: str, scale: float) -> dict[str, Gauge]:
             with suppress(OSError):
                 gauges[path.read_text(errors="replace").strip()] = Gauge(reading, scale)
     return gauges
+
+
+def has_zero_memory(card: Card) -> bool:
+    """Whether the driver reports a memory of size 0: then there is no use of it to report."""
+    return read_number(card.device / "mem_info_vram_total") == 0
 
 
 def memory_bytes(card: Card) -> int | None:

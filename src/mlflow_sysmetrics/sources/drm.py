@@ -142,6 +142,17 @@ def read_number(path: Path) -> int | None:
         return None
 
 
+def why_no_number(path: Path) -> str | None:
+    """Why a file has no whole number, with the file's name; None where it has one."""
+    try:
+        parse_number(read_kernel_file(str(path)))
+    except OSError as error:
+        return f"{path.name}: {error.strerror}"
+    except ParseError:
+        return f"{path.name}: no number"
+    return None
+
+
 def parse_number(content: bytes) -> int:
     r"""A whole number, as in `17163091968\n`.
 

@@ -13,6 +13,16 @@ if TYPE_CHECKING:
 
 DRIVERS = ("xe", "i915")
 
+READINGS = (
+    "utilization_percentage",
+    "energy_joules",
+    "power_limit_watts",
+    "temperature_celsius",
+    "memory_temperature_celsius",
+    "sm_clock_megahertz",
+)
+"""What the drivers have files for, on the GPUs that have all."""
+
 _INTEGRATED_AT = "0000:00:02.0"  # on every platform that has one
 
 _CHANNELS = ("1", "2")

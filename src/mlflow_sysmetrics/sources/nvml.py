@@ -10,7 +10,8 @@ import os
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import Absent, Unavailable
+from mlflow_sysmetrics.sources.accelerator_hardware import has_nvidia_hardware
 from mlflow_sysmetrics.sources.gpu_inventory import Address
 
 if TYPE_CHECKING:
@@ -77,9 +78,13 @@ class _Code(IntEnum):
     NOT_SUPPORTED = 3
     NO_PERMISSION = 4
     NOT_FOUND = 6
+    INSUFFICIENT_POWER = 8
     DRIVER_NOT_LOADED = 9
+    IRQ_ISSUE = 11
     LIBRARY_NOT_FOUND = 12
     FUNCTION_NOT_FOUND = 13
+    GPU_IS_LOST = 15
+    RESET_REQUIRED = 16
     LIB_RM_VERSION_MISMATCH = 18
     NO_DATA = 21
     ARGUMENT_VERSION_MISMATCH = 25
@@ -124,15 +129,56 @@ _WHY_NOT_OPEN: dict[int, str] = {
 }
 
 
+_WITHOUT_HARDWARE = frozenset((_Code.DRIVER_NOT_LOADED, _Code.LIBRARY_NOT_FOUND))
+"""What a host without a GPU says, too; all else comes from a driver that is loaded."""
+
+_WHAT_TO_DO: dict[int, str] = {
+    _Code.INSUFFICIENT_POWER: "its power cables are not attached",
+    _Code.IRQ_ISSUE: "the kernel has an interrupt issue with it; dmesg may show why",
+    _Code.GPU_IS_LOST: "it fell off the bus; reset it or reboot the host",
+    _Code.RESET_REQUIRED: "reset it (nvidia-smi --gpu-reset) or reboot the host",
+}
+
+_CAPABILITIES = "NVIDIA_DRIVER_CAPABILITIES"
+
+
 def open_nvml(host: Host) -> Nvml:
     """Open NVML.
 
     Raises:
+        Absent: No driver, and Linux shows no GPU of NVIDIA's either.
         Unavailable: No pynvml, no driver, no GPU, or no way to them; the message says which.
     """
-    nvml = Nvml(host.load_nvml())
-    nvml.ensure_open()
+    try:
+        nvml = Nvml(host.load_nvml())
+    except Unavailable as reason:
+        if host.system == "Windows" or has_nvidia_hardware(host):
+            raise
+        raise Absent(str(reason)) from reason
+    try:
+        nvml.ensure_open()
+    except Absent as reason:
+        if has_nvidia_hardware(host):
+            raise Unavailable(_why_with_hardware(host, str(reason))) from reason
+        raise
     return nvml
+
+
+def _why_with_hardware(host: Host, reason: str) -> str:
+    capabilities = host.environ.get(_CAPABILITIES)
+    if reason != _WHY_NOT_OPEN[_Code.LIBRARY_NOT_FOUND]:
+        return reason
+    if capabilities and not {"all", "utility"} & set(capabilities.replace(" ", "").split(",")):
+        return (
+            f"no NVIDIA driver library, for {_CAPABILITIES}={capabilities} leaves it out of the "
+            f"container; add utility: {_CAPABILITIES}={capabilities},utility"
+        )
+    if (host.root / "dev/dxg").exists():
+        return (
+            "no NVIDIA driver library in WSL; install NVIDIA's driver in Windows (GPUs of other "
+            "vendors report nothing in WSL)"
+        )
+    return reason
 
 
 class Nvml:
@@ -152,7 +198,10 @@ class Nvml:
 
     def __init__(self, pynvml: ModuleType) -> None:
         if not hasattr(pynvml, "nvmlInit"):
-            raise Unavailable(f"{pynvml!r} is not the pynvml of nvidia-ml-py")
+            raise Unavailable(
+                f"{pynvml!r} is not the pynvml of nvidia-ml-py; uninstall it, then "
+                "pip install --force-reinstall nvidia-ml-py"
+            )
         self.pynvml = pynvml
         self.device_count = 0
         self.sessions = 0
@@ -169,6 +218,7 @@ class Nvml:
         code may have shut NVML down once too often.
 
         Raises:
+            Absent: There is no driver, so perhaps no GPU.
             Unavailable: It cannot be opened; the message says why.
         """
         pid = os.getpid()
@@ -183,7 +233,8 @@ class Nvml:
         except self.pynvml.NVMLError as error:
             self.close()
             reason = _WHY_NOT_OPEN.get(error.value, f"NVML cannot be opened: {error}")
-            raise Unavailable(reason) from error
+            kind = Absent if error.value in _WITHOUT_HARDWARE else Unavailable
+            raise kind(reason) from error
         if not self.device_count:
             self.close()
             raise Unavailable(
@@ -214,7 +265,7 @@ class Nvml:
         except self.pynvml.NVMLError as error:
             if error.value == _Code.UNINITIALIZED:  # someone else's doing: open it again
                 self._owner_pid = None
-            raise _told_apart(error.value)(str(error)) from error
+            raise _told_apart(error.value)(_in_words(error)) from error
         except self._mismatch as error:
             raise NotSupportedError(f"the driver is too old for {function}") from error
         except UnicodeDecodeError as error:  # a name from a damaged infoROM
@@ -278,7 +329,12 @@ class Nvml:
             return number
         if code == _Code.INVALID_ARGUMENT:  # a field newer than the driver
             return NotSupportedError("the driver does not know the field")
-        return _told_apart(code)(str(self.pynvml.NVMLError(code)))
+        return _told_apart(code)(_in_words(self.pynvml.NVMLError(code)))
+
+
+def _in_words(error: Any) -> str:  # noqa: ANN401 - NVMLError, of a module that is imported late
+    advice = _WHAT_TO_DO.get(error.value)
+    return f"{error}: {advice}" if advice else str(error)
 
 
 def _told_apart(code: int) -> type[NvmlError]:
