@@ -43,11 +43,11 @@ class TpuCollector:
         }
         with suppress(Unavailable):
             for device, size in self._metrics.read(MEMORY_TOTAL).items():
-                if size <= 0:  # no memory has that size, so what is used of it is no reading either
-                    readings.pop(f"tpu_{device}_memory_usage_megabytes", None)
-                elif device in used_bytes:
+                if size > 0 and device in used_bytes:
                     share = used_bytes[device] / size
                     readings[f"tpu_{device}_memory_usage_percentage"] = 100 * share
+                elif not used_bytes.get(device):  # 0 of 0 is no reading
+                    readings.pop(f"tpu_{device}_memory_usage_megabytes", None)
         with suppress(Unavailable):
             duty = self._metrics.read(DUTY_CYCLE)
             for device, percent in by_device(duty, used_bytes).items():

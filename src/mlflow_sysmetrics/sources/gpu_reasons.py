@@ -9,7 +9,10 @@ from mlflow_sysmetrics.host import Unavailable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-ONLY_ZEROS = "answers every question with 0, as a driver does that only stands in for one"
+ONLY_ZEROS = (
+    "reports 0 for everything, even for its memory and temperature, so none of it is logged; "
+    "update its driver"
+)
 
 
 def check_silent(reasons: Mapping[int, str | None], gpus_of_host: int) -> tuple[str, ...]:

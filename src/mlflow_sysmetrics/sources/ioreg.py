@@ -40,7 +40,7 @@ def read_ioreg(host: Host) -> tuple[Statistics, ...]:
         raise Absent("not a Mac")
     printed = host.run(_COMMAND)
     if not printed.strip():  # as in a virtual machine without a GPU
-        raise Absent("no GPU")
+        raise Absent("no GPU: no graphics driver reports anything")
     try:
         return parse_ioreg(printed)
     except ParseError as error:

@@ -33,6 +33,10 @@ class NothingToTellError(NvmlError):
     """There is nothing to tell now, or not to this user; the device is well."""
 
 
+class NotPermittedError(NothingToTellError):
+    """This user may not know it; an administrator would have to allow it."""
+
+
 class NothingFoundError(NothingToTellError):
     """What was asked for is an empty list."""
 
@@ -102,7 +106,7 @@ _NEVER_SUPPORTED = frozenset(
     )
 )
 
-_NOTHING_TO_TELL = frozenset((_Code.NO_PERMISSION, _Code.NO_DATA, _Code.NOT_READY))
+_NOTHING_TO_TELL = frozenset((_Code.NO_DATA, _Code.NOT_READY))
 _NOTHING_FOUND = frozenset((_Code.NOT_FOUND, _Code.SUCCESS))  # pynvml raises success, too
 
 _VALUES = dict(enumerate(("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")))
@@ -137,6 +141,7 @@ _WHAT_TO_DO: dict[int, str] = {
     _Code.IRQ_ISSUE: "the kernel has an interrupt issue with it; dmesg may show why",
     _Code.GPU_IS_LOST: "it fell off the bus; reset it or reboot the host",
     _Code.RESET_REQUIRED: "reset it (nvidia-smi --gpu-reset) or reboot the host",
+    _Code.UNKNOWN: "dmesg may show why; a container that lost its GPU has to be restarted",
 }
 
 _CAPABILITIES = "NVIDIA_DRIVER_CAPABILITIES"
@@ -342,4 +347,6 @@ def _told_apart(code: int) -> type[NvmlError]:
         return NotSupportedError
     if code in _NOTHING_FOUND:
         return NothingFoundError
+    if code == _Code.NO_PERMISSION:
+        return NotPermittedError
     return NothingToTellError if code in _NOTHING_TO_TELL else NvmlError

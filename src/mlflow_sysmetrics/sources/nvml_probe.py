@@ -9,6 +9,7 @@ from mlflow_sysmetrics.sources.gpu_reasons import ONLY_ZEROS
 from mlflow_sysmetrics.sources.nvml import (
     Call,
     NothingToTellError,
+    NotPermittedError,
     NotSupportedError,
     NvmlError,
 )
@@ -36,8 +37,6 @@ WITHOUT_INSTANCE = (
     "(nvidia-smi mig -cgi), or ask the container runtime or scheduler for one"
 )
 
-_ON_JETSON = "; on a Jetson, tegrastats shows its figures"
-
 
 def are_only_zeros(answers: Mapping[Any, Any]) -> bool:
     """Whether the answers of a GPU are no readings.
@@ -46,7 +45,10 @@ def are_only_zeros(answers: Mapping[Any, Any]) -> bool:
     and clocks of 0.
     """
     figures = [_figure(answers[call]) for call in _NEVER_ZERO if answers.get(call) is not None]
-    return len(figures) > 1 and not any(figures)
+    if not figures or any(figures):
+        return False
+    utilization, power = answers.get(UTILIZATION), answers.get(POWER)
+    return len(figures) > 1 or not (power or (utilization and utilization.gpu))
 
 
 def why_silent(nvml: Nvml, device: Device) -> str | None:
@@ -66,12 +68,17 @@ def why_silent(nvml: Nvml, device: Device) -> str | None:
         return ONLY_ZEROS if are_only_zeros(answers) else None
     if device.in_mig_mode and not device.mig_instances:
         return WITHOUT_INSTANCE
-    advice = _ON_JETSON if "nvgpu" in device.name else ""
-    return f"reports nothing ({min(failures, key=_is_plain)}){advice}"
+    telling = min(failures, key=_order)
+    advice = ""
+    if isinstance(telling, NotPermittedError):
+        advice = f"; see to it that this user may use /dev/nvidia{device.index}"
+    elif "nvgpu" in device.name:
+        advice = "; on a Jetson, tegrastats shows its figures"
+    return f"reports nothing ({telling}){advice}"
 
 
-def _is_plain(failure: NvmlError) -> int:
-    """Order of failures by how little they say."""
+def _order(failure: NvmlError) -> int:
+    """The failure that says most comes first."""
     if isinstance(failure, NotSupportedError):
         return 2
     return int(isinstance(failure, NothingToTellError))

@@ -97,7 +97,7 @@ class Gpu:
     def notes(self) -> Iterator[str]:
         """What it does not report, and why."""
         if self._counters.are_only_zeros:
-            yield f"{self.guarded} {ONLY_ZEROS}: nothing of it is logged"
+            yield f"{self.guarded} {ONLY_ZEROS}"
             return
         if not any(device.answers for device in (self.guarded, *self._parts)):
             for _, reason in islice(self._counters.why_missing(), 1):
