@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 
 class NvmlError(Exception):
-    """A call failed and may work another time; the message is NVML's own."""
+    """A call failed and may work another time; the message is NVML's own.
+
+    Attributes:
+        code: NVML's return code; None where NVML was not asked.
+    """
+
+    code: int | None = None
 
 
 class NotSupportedError(NvmlError):
@@ -31,10 +37,6 @@ class NotSupportedError(NvmlError):
 
 class NothingToTellError(NvmlError):
     """There is nothing to tell now, or not to this user; the device is well."""
-
-
-class NotPermittedError(NothingToTellError):
-    """This user may not know it; an administrator would have to allow it."""
 
 
 class NothingFoundError(NothingToTellError):
@@ -73,7 +75,7 @@ class Field(NamedTuple):
         return f"field {self.number}"
 
 
-class _Code(IntEnum):
+class Code(IntEnum):
     """The NVML return codes that are told apart. Their numbers are part of NVML's ABI."""
 
     SUCCESS = 0
@@ -99,49 +101,48 @@ class _Code(IntEnum):
 
 _NEVER_SUPPORTED = frozenset(
     (
-        _Code.NOT_SUPPORTED,
-        _Code.FUNCTION_NOT_FOUND,
-        _Code.ARGUMENT_VERSION_MISMATCH,
-        _Code.DEPRECATED,
+        Code.NOT_SUPPORTED,
+        Code.FUNCTION_NOT_FOUND,
+        Code.ARGUMENT_VERSION_MISMATCH,
+        Code.DEPRECATED,
     )
 )
 
-_NOTHING_TO_TELL = frozenset((_Code.NO_DATA, _Code.NOT_READY))
-_NOTHING_FOUND = frozenset((_Code.NOT_FOUND, _Code.SUCCESS))  # pynvml raises success, too
+_NOTHING_TO_TELL = frozenset((Code.NO_PERMISSION, Code.NO_DATA, Code.NOT_READY))
+_NOTHING_FOUND = frozenset((Code.NOT_FOUND, Code.SUCCESS))  # pynvml raises success, too
 
 _VALUES = dict(enumerate(("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")))
 """The member of a field value's union that is set, by the number of the value's type."""
 
 _WHY_NOT_OPEN: dict[int, str] = {
-    _Code.NO_PERMISSION: (
+    Code.NO_PERMISSION: (
         "no permission to use the NVIDIA devices (/dev/nvidia*); join the group that may use them"
     ),
-    _Code.DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded; dmesg may show why",
-    _Code.LIBRARY_NOT_FOUND: (
+    Code.DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded; dmesg may show why",
+    Code.LIBRARY_NOT_FOUND: (
         "no NVIDIA driver library (libnvidia-ml); a container gets it with the GPUs "
         "(docker run --gpus all)"
     ),
-    _Code.FUNCTION_NOT_FOUND: (
+    Code.FUNCTION_NOT_FOUND: (
         "the NVIDIA driver is too old for this nvidia-ml-py; update the driver"
     ),
-    _Code.LIB_RM_VERSION_MISMATCH: (
+    Code.LIB_RM_VERSION_MISMATCH: (
         "the NVIDIA library and the loaded driver differ in version; reboot after a driver update"
     ),
-    _Code.UNKNOWN: (
+    Code.UNKNOWN: (
         "NVML fails with an unknown error; a container may have lost its GPU devices: restart it"
     ),
 }
 
 
-_WITHOUT_HARDWARE = frozenset((_Code.DRIVER_NOT_LOADED, _Code.LIBRARY_NOT_FOUND))
+_WITHOUT_HARDWARE = frozenset((Code.DRIVER_NOT_LOADED, Code.LIBRARY_NOT_FOUND))
 """What a host without a GPU says, too; all else comes from a driver that is loaded."""
 
 _WHAT_TO_DO: dict[int, str] = {
-    _Code.INSUFFICIENT_POWER: "its power cables are not attached",
-    _Code.IRQ_ISSUE: "the kernel has an interrupt issue with it; dmesg may show why",
-    _Code.GPU_IS_LOST: "it fell off the bus; reset it or reboot the host",
-    _Code.RESET_REQUIRED: "reset it (nvidia-smi --gpu-reset) or reboot the host",
-    _Code.UNKNOWN: "dmesg may show why; a container that lost its GPU has to be restarted",
+    Code.INSUFFICIENT_POWER: "its power cables are not attached",
+    Code.IRQ_ISSUE: "the kernel has an interrupt issue with it; dmesg may show why",
+    Code.GPU_IS_LOST: "it fell off the bus; reset it or reboot the host",
+    Code.RESET_REQUIRED: "reset it (nvidia-smi --gpu-reset) or reboot the host",
 }
 
 _CAPABILITIES = "NVIDIA_DRIVER_CAPABILITIES"
@@ -171,7 +172,7 @@ def open_nvml(host: Host) -> Nvml:
 
 def _why_with_hardware(host: Host, reason: str) -> str:
     capabilities = host.environ.get(_CAPABILITIES)
-    if reason != _WHY_NOT_OPEN[_Code.LIBRARY_NOT_FOUND]:
+    if reason != _WHY_NOT_OPEN[Code.LIBRARY_NOT_FOUND]:
         return reason
     if capabilities and not {"all", "utility"} & set(capabilities.replace(" ", "").split(",")):
         return (
@@ -268,9 +269,9 @@ class Nvml:
         try:
             return ask(*arguments)
         except self.pynvml.NVMLError as error:
-            if error.value == _Code.UNINITIALIZED:  # someone else's doing: open it again
+            if error.value == Code.UNINITIALIZED:  # someone else's doing: open it again
                 self._owner_pid = None
-            raise _told_apart(error.value)(_in_words(error)) from error
+            raise _failure(error) from error
         except self._mismatch as error:
             raise NotSupportedError(f"the driver is too old for {function}") from error
         except UnicodeDecodeError as error:  # a name from a damaged infoROM
@@ -327,19 +328,21 @@ class Nvml:
 
     def _field_value(self, value: Any) -> float | NvmlError:  # noqa: ANN401 - a struct of pynvml
         code = value.nvmlReturn
-        if code == _Code.SUCCESS:
+        if code == Code.SUCCESS:
             number: float | None = getattr(value.value, _VALUES.get(value.valueType, ""), None)
             if number is None:
                 return NotSupportedError("the field is of a type that this pynvml does not know")
             return number
-        if code == _Code.INVALID_ARGUMENT:  # a field newer than the driver
+        if code == Code.INVALID_ARGUMENT:  # a field newer than the driver
             return NotSupportedError("the driver does not know the field")
-        return _told_apart(code)(_in_words(self.pynvml.NVMLError(code)))
+        return _failure(self.pynvml.NVMLError(code))
 
 
-def _in_words(error: Any) -> str:  # noqa: ANN401 - NVMLError, of a module that is imported late
+def _failure(error: Any) -> NvmlError:  # noqa: ANN401 - an NVMLError of pynvml, imported late
     advice = _WHAT_TO_DO.get(error.value)
-    return f"{error}: {advice}" if advice else str(error)
+    failure = _told_apart(error.value)(f"{error}: {advice}" if advice else str(error))
+    failure.code = error.value
+    return failure
 
 
 def _told_apart(code: int) -> type[NvmlError]:
@@ -347,6 +350,4 @@ def _told_apart(code: int) -> type[NvmlError]:
         return NotSupportedError
     if code in _NOTHING_FOUND:
         return NothingFoundError
-    if code == _Code.NO_PERMISSION:
-        return NotPermittedError
     return NothingToTellError if code in _NOTHING_TO_TELL else NvmlError

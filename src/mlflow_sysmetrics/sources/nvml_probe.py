@@ -8,8 +8,8 @@ from mlflow_sysmetrics.sources.gpu_inventory import Address
 from mlflow_sysmetrics.sources.gpu_reasons import ONLY_ZEROS
 from mlflow_sysmetrics.sources.nvml import (
     Call,
+    Code,
     NothingToTellError,
-    NotPermittedError,
     NotSupportedError,
     NvmlError,
 )
@@ -29,8 +29,15 @@ TEMPERATURE_FROM_CUDA_14 = Call("nvmlDeviceGetTemperatureV", (0,))
 SM_CLOCK = Call("nvmlDeviceGetClockInfo", (1,))  # NVML_CLOCK_SM; megahertz
 MEMORY_CLOCK = Call("nvmlDeviceGetClockInfo", (2,))  # NVML_CLOCK_MEM; megahertz
 
-_NEVER_ZERO = (POWER_LIMIT, TEMPERATURE, TEMPERATURE_FROM_CUDA_14, SM_CLOCK, MEMORY_CLOCK, MEMORY)
-_QUESTIONS = (UTILIZATION, POWER, *_NEVER_ZERO)
+_NEVER_ZERO = (MEMORY, TEMPERATURE, TEMPERATURE_FROM_CUDA_14, POWER_LIMIT, SM_CLOCK, MEMORY_CLOCK)
+_QUESTIONS = (*_NEVER_ZERO, UTILIZATION, POWER)
+
+_ON_JETSON = "; on a Jetson, tegrastats shows its figures"
+
+_WHAT_TO_DO: dict[int | None, str] = {
+    Code.NO_PERMISSION: "; this user needs access to the GPU's device file (/dev/nvidia<n>)",
+    Code.UNKNOWN: "; dmesg may show why, and a container that lost its GPU has to be restarted",
+}
 
 WITHOUT_INSTANCE = (
     "is in MIG mode and gives this process no instance, so no memory and no utilisation; make one "
@@ -63,17 +70,15 @@ def why_silent(nvml: Nvml, device: Device) -> str | None:
         except NvmlError as failure:
             failures.append(failure)
         else:
+            if call in _NEVER_ZERO and _figure(answer):
+                return None
             answers[call] = answer
     if answers:
         return ONLY_ZEROS if are_only_zeros(answers) else None
     if device.in_mig_mode and not device.mig_instances:
         return WITHOUT_INSTANCE
     telling = min(failures, key=_order)
-    advice = ""
-    if isinstance(telling, NotPermittedError):
-        advice = f"; see to it that this user may use /dev/nvidia{device.index}"
-    elif "nvgpu" in device.name:
-        advice = "; on a Jetson, tegrastats shows its figures"
+    advice = _ON_JETSON if "nvgpu" in device.name else _WHAT_TO_DO.get(telling.code, "")
     return f"reports nothing ({telling}){advice}"
 
 

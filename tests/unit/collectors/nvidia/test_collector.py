@@ -465,8 +465,10 @@ def test_a_gpu_lost_in_mid_run_is_warned_about_once(
     assert {name.partition("_")[2][0] for name in readings} == {"0"}
     assert lost.called > 40
     assert [record.getMessage() for record in caplog.records] == [
-        "mlflow-sysmetrics: GPU 1: GPU is lost: it fell off the bus; reset it or reboot the host; "
-        "what fails is left out and tried again at growing intervals"
+        (
+            "mlflow-sysmetrics: GPU 1: GPU is lost: it fell off the bus; reset it or reboot the "
+            "host; what fails is left out and tried again at growing intervals"
+        )
     ]
 
 
