@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +22,7 @@ from mlflow_sysmetrics.facts.probes import read_fact
 from mlflow_sysmetrics.host import Host
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pytest_mock import MockerFixture
 
@@ -278,6 +281,16 @@ def test_what_else_nvidia_makes_is_no_gpu(install_nvml: Install, host: Host) -> 
     assert said(host) == ""
 
 
+def test_a_gpu_that_windows_shares_with_wsl_says_where_its_driver_belongs(
+    install_nvml: Install, host: Host
+) -> None:
+    without_library(install_nvml)
+    (host.root / "dev").mkdir()
+    (host.root / "dev/dxg").touch()
+
+    assert "install NVIDIA's driver in Windows" in said(host)
+
+
 def test_a_container_without_the_capability_utility_says_what_to_set(
     install_nvml: Install, host: Host
 ) -> None:
@@ -344,6 +357,39 @@ def test_amds_files_that_are_missing_are_named(amd: Host) -> None:
     assert any("utilization_percentage" in note for note in open_amd(amd).notes())
 
 
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """As a user whom permissions bind."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_files_that_this_user_may_not_read_are_named(install_nvml: Install) -> None:
+    without_library(install_nvml)
+    with TemporaryDirectory() as folder:
+        shutil.copytree(GPUS / "mi300x", folder, dirs_exist_ok=True)
+        Path(folder).chmod(0o755)
+        host = Host(Path(folder), "Linux", {}, Simulation())
+        device = host.sysfs / "class/drm/card1/device"
+        (device / "gpu_busy_percent").chmod(0)
+        (device / "hwmon/hwmon4").chmod(0)
+
+        with without_privileges():
+            told, readings = said(host), open_amd(host).collect()
+
+        (device / "hwmon/hwmon4").chmod(0o755)
+    assert "utilization_percentage (gpu_busy_percent: Permission denied)" in told
+    assert "power_usage_watts (power1_average: Permission denied)" in told
+    assert "gpu_0_memory_usage_megabytes" in readings
+    assert "gpu_1_utilization_percentage" in readings
+
+
 def test_a_file_without_a_number_is_named(amd: Host) -> None:
     (amd.sysfs / "class/drm/card9/device/gpu_busy_percent").write_text("N/A\n")
 
@@ -383,8 +429,10 @@ def test_an_amd_gpu_without_its_driver_says_so(
     device: str, driver: str, reason: str, install_nvml: Install, host: Host
 ) -> None:
     without_library(install_nvml)
-    uevent = f"DRIVER={driver}" if driver else "PCI_CLASS=120000"
-    plug_in(host, vendor="0x1002", device=device, pci_class="0x120000", uevent=uevent)
+    plug_in(host, vendor="0x1002", device=device, pci_class="0x120000")
+    if driver:
+        link = host.sysfs / "bus/pci/devices/0000:01:00.0/driver"
+        link.symlink_to(f"../../../bus/pci/drivers/{driver}")
 
     assert reason in said(host)
     outcome = read_fact(("gpu", read_gpu), host)

@@ -6,10 +6,14 @@ accelerator of that vendor.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
+
+from mlflow_sysmetrics.sources.drm import is_there
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+    from pathlib import Path
 
     from mlflow_sysmetrics.host import Host
 
@@ -50,21 +54,29 @@ def read_pci_devices(host: Host, vendor: str) -> Iterator[PciDevice]:
     for folder in sorted(host.sysfs.glob("bus/pci/devices/*")) if host.system == "Linux" else ():
         if host.read_text_or_empty(folder / "vendor") != vendor:
             continue
-        uevent = host.read_text_or_empty(folder / "uevent").splitlines()
-        drivers = [line.removeprefix("DRIVER=") for line in uevent if line.startswith("DRIVER=")]
         yield PciDevice(
             folder.name,
             host.read_text_or_empty(folder / "device"),
             host.read_text_or_empty(folder / "class"),
-            drivers[0] if drivers else "",
+            _driver(host, folder),
         )
+
+
+def _driver(host: Host, folder: Path) -> str:
+    """By the link to the driver, or by `uevent` where there is no link to be seen."""
+    with suppress(OSError):
+        return (folder / "driver").readlink().name
+    for line in host.read_text_or_empty(folder / "uevent").splitlines():
+        if line.startswith("DRIVER="):
+            return line.removeprefix("DRIVER=")
+    return ""
 
 
 def has_nvidia_hardware(host: Host) -> bool:
     """Whether Linux shows a GPU of NVIDIA's: on the PCI bus, by its driver, or as a device file."""
     return (
         bool(_gpus(host, NVIDIA))
-        or any((host.root / place).exists() for place in _NVIDIA_PLACES)
+        or any(is_there(host.root / place) for place in _NVIDIA_PLACES)
         or any(True for files in _NVIDIA_FILES for _ in (host.root / "dev").glob(files))
     )
 

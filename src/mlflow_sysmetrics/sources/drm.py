@@ -125,7 +125,18 @@ def parse_uevent(text: str) -> PciDevice:
 
 def present(gauges: Mapping[str, Gauge]) -> dict[str, Gauge]:
     """Those whose file exists; whether it can be read may change with time."""
-    return {name: gauge for name, gauge in gauges.items() if gauge.path.exists()}
+    return {name: gauge for name, gauge in gauges.items() if is_there(gauge.path)}
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file, also where it is not permitted to look: then reading fails."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def read_gauges(gauges: Mapping[str, Gauge]) -> dict[str, float]:
