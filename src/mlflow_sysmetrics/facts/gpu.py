@@ -18,7 +18,7 @@ from mlflow_sysmetrics.sources.gpu_inventory import Inventory
 from mlflow_sysmetrics.sources.ioreg import check_ioreg
 from mlflow_sysmetrics.sources.neuron_monitor import check_neuron_monitor
 from mlflow_sysmetrics.sources.nvidia_smi import read_nvidia_smi
-from mlflow_sysmetrics.sources.nvml import open_nvml
+from mlflow_sysmetrics.sources.nvml import NoPynvml, open_nvml
 from mlflow_sysmetrics.sources.nvml_inventory import read_inventory
 from mlflow_sysmetrics.sources.run_gpus import check_nvml
 from mlflow_sysmetrics.sources.sysfs_gpu import check_driven, check_sysfs_gpus, read_devices
@@ -224,7 +224,8 @@ def _ask_others(host: Host, without_nvml: Unavailable) -> Inventory:
         except (GpusNotToldError, ParseError) as silence:
             if is_there:
                 raise without_nvml from silence
-            if not (host.sysfs / "bus/pci/devices").exists():
+            was_looked_at = (host.sysfs / "bus/pci/devices").exists()
+            if isinstance(without_nvml, NoPynvml) or not was_looked_at:
                 raise
     elif is_there:
         raise without_nvml

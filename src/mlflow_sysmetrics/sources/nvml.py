@@ -43,6 +43,10 @@ class NothingFoundError(NothingToTellError):
     """What was asked for is an empty list."""
 
 
+class NoPynvml(Absent):
+    """There is no sign of a GPU, but for want of pynvml NVML itself was not asked."""
+
+
 class Call(NamedTuple):
     """One question to a device.
 
@@ -152,7 +156,7 @@ def open_nvml(host: Host) -> Nvml:
     """Open NVML.
 
     Raises:
-        Absent: No driver, and Linux shows no GPU of NVIDIA's either.
+        Absent: No pynvml or no driver, and Linux shows no GPU of NVIDIA's either.
         Unavailable: No pynvml, no driver, no GPU, or no way to them; the message says which.
     """
     try:
@@ -160,7 +164,7 @@ def open_nvml(host: Host) -> Nvml:
     except Unavailable as reason:
         if host.system == "Windows" or has_nvidia_hardware(host):
             raise
-        raise Absent(str(reason)) from reason
+        raise NoPynvml(str(reason)) from reason
     try:
         nvml.ensure_open()
     except Absent as reason:
