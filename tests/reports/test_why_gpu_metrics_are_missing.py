@@ -309,6 +309,7 @@ def test_what_a_loaded_driver_says_needs_no_other_sign_of_a_gpu(
     install_nvml().answers["nvmlInit"] = error(failure)
 
     assert said(host).startswith("unavailable: nvml: ")
+    assert read_fact(("gpu", read_gpu), host).tags == {}
 
 
 # AMD and Intel

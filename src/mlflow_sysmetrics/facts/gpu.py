@@ -217,7 +217,7 @@ def _ask_others(host: Host, without_nvml: Unavailable) -> Inventory:
     """
     if host.system == "Windows":
         return _ask(read_win32_video, host)
-    is_there = has_nvidia_hardware(host)
+    is_there = not isinstance(without_nvml, Absent) or has_nvidia_hardware(host)
     if host.has_command("nvidia-smi"):
         try:
             return _ask(read_nvidia_smi, host)

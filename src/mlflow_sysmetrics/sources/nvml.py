@@ -242,7 +242,7 @@ class Nvml:
             self.device_count = self.pynvml.nvmlDeviceGetCount()
         except self.pynvml.NVMLError as error:
             self.close()
-            reason = _WHY_NOT_OPEN.get(error.value, f"NVML cannot be opened: {error}")
+            reason = _WHY_NOT_OPEN.get(error.value, f"NVML cannot be opened: {_failure(error)}")
             kind = Absent if error.value in _WITHOUT_HARDWARE else Unavailable
             raise kind(reason) from error
         if not self.device_count:

@@ -42,7 +42,7 @@ def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def open_nvml(mocker: MockerFixture) -> MagicMock:
     """NVML, absent unless a test says otherwise."""
     return mocker.patch(
-        "mlflow_sysmetrics.facts.gpu.open_nvml", side_effect=Unavailable("no libnvidia-ml")
+        "mlflow_sysmetrics.facts.gpu.open_nvml", side_effect=Absent("no libnvidia-ml")
     )
 
 
