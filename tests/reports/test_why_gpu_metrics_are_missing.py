@@ -391,6 +391,15 @@ def test_files_that_this_user_may_not_read_are_named(install_nvml: Install) -> N
     assert "gpu_1_utilization_percentage" in readings
 
 
+def test_a_size_of_the_memory_that_cannot_be_read_is_named(amd: Host) -> None:
+    fail(amd, "mem_info_vram_total")
+
+    assert said(amd) == (
+        "amdgpu; GPU 0 of 2 does not report "
+        "memory_usage_percentage (mem_info_vram_total: Is a directory)"
+    )
+
+
 def test_a_file_without_a_number_is_named(amd: Host) -> None:
     (amd.sysfs / "class/drm/card9/device/gpu_busy_percent").write_text("N/A\n")
 

@@ -9,7 +9,7 @@ from mlflow_sysmetrics.host import Absent, Unavailable
 from mlflow_sysmetrics.settings import Settings
 from mlflow_sysmetrics.sources import amdgpu, intel_gpu, oneapi_visibility, rocm_visibility
 from mlflow_sysmetrics.sources.accelerator_hardware import why_not_driven
-from mlflow_sysmetrics.sources.drm import read_cards, why_no_number
+from mlflow_sysmetrics.sources.drm import is_there, read_cards, why_no_number
 from mlflow_sysmetrics.sources.gpu_inventory import Device
 from mlflow_sysmetrics.sources.gpu_reasons import ONLY_ZEROS, check_silent, say_of_each
 from mlflow_sysmetrics.sources.kfd import Node, read_nodes
@@ -139,7 +139,7 @@ def why_missing(gpu: SysfsGpu) -> dict[str, str]:
     """Why readings are missing, by their names; of a GPU that is powered down nothing is known."""
     if gpu.card.is_asleep():
         return {}
-    reasons = {name: why_no_number(path) for name, path in _files(gpu).items()}
+    reasons = {name: why_no_number(path) for name, path in _all_files(gpu).items()}
     known = amdgpu.READINGS if _is_amds(gpu.card) else intel_gpu.READINGS
     lacks = {name: "the driver shows no file for it" for name in known if name not in reasons}
     if gpu.has_zero_memory:
@@ -153,7 +153,7 @@ def _what_fails(gpu: SysfsGpu) -> str | None:
     """What a GPU that reports does not report though its like does: its files fail or are gone."""
     if why_silent(gpu) is not None or gpu.card.is_asleep():
         return None
-    files = _files(gpu)
+    files = _all_files(gpu)
     failures = {name: reason for name, path in files.items() if (reason := why_no_number(path))}
     if _is_amds(gpu.card):
         failures |= {
@@ -172,6 +172,12 @@ def _files(gpu: SysfsGpu) -> dict[str, Path]:
     for counter in gpu.idle_counters:
         files.setdefault("utilization_percentage", counter)
     return files
+
+
+def _all_files(gpu: SysfsGpu) -> dict[str, Path]:
+    """The same, and the size of its memory, of which what is used is a share."""
+    size = gpu.card.device / "mem_info_vram_total"
+    return _files(gpu) | ({"memory_usage_percentage": size} if is_there(size) else {})
 
 
 def _reads_zero_celsius(gpu: SysfsGpu) -> bool:
