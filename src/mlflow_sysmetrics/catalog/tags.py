@@ -138,9 +138,10 @@ TAGS = (
     Tag(
         "sys.gpu_metrics",
         "Where the run's GPU metrics come from, such as `nvml`; and, of hardware that is there "
-        "but cannot be read, why not.",
-        "unavailable: the NVIDIA driver is not loaded; dmesg may show why",
+        "but reports nothing, why not.",
+        "unavailable: nvml: the NVIDIA driver is not loaded; dmesg may show why",
         source="NVML, /sys (amdgpu, xe, i915), ioreg, libtpu, neuron-monitor",
+        absent="on a host without such hardware",
     ),
     Tag(
         "sys.container",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.collectors.gpu_totals import totals_of
-from mlflow_sysmetrics.sources.ioreg import read_ioreg
+from mlflow_sysmetrics.sources.ioreg import NEVER_ZERO, are_only_zeros, read_ioreg
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.host import Host
@@ -60,10 +60,12 @@ def open_apple(host: Host) -> AppleGpuCollector:
 
 def gpu_readings(statistics: Statistics) -> dict[str, float]:
     """The readings of one GPU, by their names after `gpu_<index>_`."""
+    if are_only_zeros(statistics):
+        return {}
     readings = {
         name: statistics[told_as] * scale
         for name, told_as, scale in _GAUGES
-        if told_as in statistics
+        if told_as in statistics and (statistics[told_as] or told_as not in NEVER_ZERO)
     }
     used, free = statistics.get("vramUsedBytes"), statistics.get("vramFreeBytes")
     if used is not None and free is not None and used + free > 0:

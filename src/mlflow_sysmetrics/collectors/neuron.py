@@ -52,6 +52,10 @@ class NeuronCollector:
             readings[f"neuron_{core}_memory_usage_megabytes"] = used_bytes / 1e6
         return readings
 
+    def notes(self) -> list[str]:
+        """Why there were no readings at the last look."""
+        return [f"no NeuronCore metrics now: {self._guard.reason}"] if self._guard.reason else []
+
     def close(self) -> None:
         """End the command; may be called twice."""
         stream, self._stream = self._stream, None

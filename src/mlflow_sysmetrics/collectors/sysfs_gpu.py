@@ -12,10 +12,10 @@ from mlflow_sysmetrics.sources import amdgpu, intel_gpu
 from mlflow_sysmetrics.sources.drm import read_gauges, read_number
 from mlflow_sysmetrics.sources.kfd import read_memory_by_pid
 from mlflow_sysmetrics.sources.own_processes import open_own_processes
-from mlflow_sysmetrics.sources.sysfs_gpu import read_sysfs_gpus, select
+from mlflow_sysmetrics.sources.sysfs_gpu import read_sysfs_gpus, select, why_missing, why_silent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Sequence
+    from collections.abc import Collection, Hashable, Iterator, Sequence
     from pathlib import Path
 
     from mlflow_sysmetrics.host import Host
@@ -55,7 +55,7 @@ class SysfsGpuCollector:
 
     def notes(self) -> list[str]:
         """What it does not report, and why."""
-        return list(self._notes)
+        return [*self._notes, *(note for gpu in self._gpus for note in gpu.notes())]
 
     def close(self) -> None:
         """Nothing is held."""
@@ -142,11 +142,28 @@ class Gpu:
         if not self.is_the_runs:
             return {}
         readings = read_gauges(self._gpu.gauges) | own_memory
+        if readings.get("temperature_celsius") == 0:  # as where there is no sensor
+            if self._gpu.has_zero_memory:  # the driver only stands in for one
+                return {}
+            del readings["temperature_celsius"]
+        if self._gpu.has_zero_memory:
+            readings.pop("memory_usage_megabytes", None)
         self._add_memory_share(readings)
         self._add_utilization(readings)
         self._add_power(readings)
         self._add_energy(readings)
         return readings
+
+    def notes(self) -> Iterator[str]:
+        """What it does not report, and why."""
+        if reason := why_silent(self._gpu):
+            yield f"GPU {self.index} {reason}"
+            return
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in why_missing(self._gpu).items():
+            by_reason.setdefault(reason, []).append(name)
+        for reason, names in by_reason.items():
+            yield f"GPU {self.index} does not report {', '.join(names)}: {reason}"
 
     def _own_memory(self) -> dict[str, float]:
         """What the process tree has of its memory; a tree that does not use it has 0."""

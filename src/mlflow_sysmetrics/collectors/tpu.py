@@ -29,6 +29,7 @@ class TpuCollector:
 
     def __init__(self, metrics: TpuMetrics) -> None:
         self._metrics = metrics
+        self._absence: str | None = None
 
     def collect(self) -> dict[str, float]:
         """Percentages and megabytes, by the number that `tpu-info` shows.
@@ -36,7 +37,12 @@ class TpuCollector:
         Raises:
             Unavailable: No process uses a TPU now.
         """
-        used_bytes = self._metrics.read(MEMORY_USED)
+        try:
+            used_bytes = self._metrics.read(MEMORY_USED)
+        except Unavailable as reason:
+            self._absence = str(reason)
+            raise
+        self._absence = None
         readings = {
             f"tpu_{device}_memory_usage_megabytes": used / 1e6
             for device, used in used_bytes.items()
@@ -46,11 +52,19 @@ class TpuCollector:
                 if size > 0 and device in used_bytes:
                     share = used_bytes[device] / size
                     readings[f"tpu_{device}_memory_usage_percentage"] = 100 * share
+                elif not used_bytes.get(device):  # 0 of 0 is no reading
+                    readings.pop(f"tpu_{device}_memory_usage_megabytes", None)
         with suppress(Unavailable):
             duty = self._metrics.read(DUTY_CYCLE)
             for device, percent in by_device(duty, used_bytes).items():
                 readings[f"tpu_{device}_duty_cycle_percentage"] = percent
         return readings
+
+    def notes(self) -> list[str]:
+        """Why there were no readings at the last look."""
+        if self._absence is None:
+            return []
+        return [f"no TPU metrics now: {self._absence}; they come while a process uses the TPU"]
 
     def close(self) -> None:
         """Nothing is held."""

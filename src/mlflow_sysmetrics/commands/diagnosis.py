@@ -12,6 +12,7 @@ from mlflow_sysmetrics import seam
 from mlflow_sysmetrics.commands.tables import text_table
 from mlflow_sysmetrics.delivery.spool import spool_files
 from mlflow_sysmetrics.facts import host_tags
+from mlflow_sysmetrics.facts.gpu import why_no_gpu_metrics
 from mlflow_sysmetrics.host import Host
 from mlflow_sysmetrics.provider_switch import (
     PROVIDERS_GROUP,
@@ -194,7 +195,9 @@ def _sources() -> tuple[dict[str, str | None], list[str]]:
     try:
         collectors.open()
         collectors.collect()
-        return collectors.states, collectors.notes()
+        silent = why_no_gpu_metrics(Host())
+        states = {name: absence or silent.get(name) for name, absence in collectors.states.items()}
+        return states, collectors.notes()
     finally:
         collectors.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -10,53 +11,96 @@ from typing import TYPE_CHECKING
 from mlflow_sysmetrics.facts.gpu_devices import describe_devices
 from mlflow_sysmetrics.facts.units import gigabytes
 from mlflow_sysmetrics.host import Absent, Unavailable
+from mlflow_sysmetrics.sources import ParseError, amdgpu, intel_gpu
+from mlflow_sysmetrics.sources.accelerator_hardware import AMD, INTEL, has_nvidia_hardware
 from mlflow_sysmetrics.sources.amdgpu import read_amdgpu_version
 from mlflow_sysmetrics.sources.gpu_inventory import Inventory
-from mlflow_sysmetrics.sources.ioreg import read_ioreg
+from mlflow_sysmetrics.sources.ioreg import check_ioreg
 from mlflow_sysmetrics.sources.neuron_monitor import check_neuron_monitor
 from mlflow_sysmetrics.sources.nvidia_smi import read_nvidia_smi
-from mlflow_sysmetrics.sources.nvml import open_nvml
+from mlflow_sysmetrics.sources.nvml import NoPynvml, open_nvml
 from mlflow_sysmetrics.sources.nvml_inventory import read_inventory
 from mlflow_sysmetrics.sources.run_gpus import check_nvml
-from mlflow_sysmetrics.sources.sysfs_gpu import (
-    check_sysfs_gpus,
-    has_nvidia_device,
-    read_devices,
-)
+from mlflow_sysmetrics.sources.sysfs_gpu import check_driven, check_sysfs_gpus, read_devices
 from mlflow_sysmetrics.sources.system_profiler import read_system_profiler
 from mlflow_sysmetrics.sources.tpu_metrics import open_tpu_metrics
 from mlflow_sysmetrics.sources.win32_video import read_win32_video
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from mlflow_sysmetrics.host import Host
 
 
-def _check_nvml(host: Host) -> None:
+def _check_nvml(host: Host) -> tuple[str, ...]:
     """See whether NVML has GPUs for this run.
 
     Raises:
-        Unavailable: It has none; `Absent` where Linux shows no device of NVIDIA's either.
+        Absent: There is no sign of a GPU of NVIDIA's.
+        Unavailable: It has none.
     """
     try:
-        check_nvml(host)
+        return check_nvml(host)
     except Unavailable as reason:
-        if has_nvidia_device(host):
-            raise
-        raise Absent(str(reason)) from reason
+        if host.system == "Windows":
+            raise _why_on_windows(host, reason) from reason
+        raise
 
 
-METRIC_SOURCES: tuple[tuple[str, Callable[[Host], object]], ...] = (
-    ("nvml", _check_nvml),
-    ("amdgpu", partial(check_sysfs_gpus, drivers=("amdgpu",))),
-    ("xe", partial(check_sysfs_gpus, drivers=("xe",))),
-    ("i915", partial(check_sysfs_gpus, drivers=("i915",))),
-    ("ioreg", read_ioreg),
-    ("libtpu", open_tpu_metrics),
-    ("neuron-monitor", check_neuron_monitor),
+def _why_on_windows(host: Host, without_nvml: Unavailable) -> Unavailable:
+    """Why Windows reports no figures: by which adapters it lists."""
+    try:
+        names = [device.name for device in read_win32_video(host).devices]
+    except (Unavailable, ParseError):  # `read_gpu` says so
+        return without_nvml
+    if any("NVIDIA" in name for name in names):
+        return Unavailable(str(without_nvml))
+    others = [name for name in names if _VENDORS_ON_WINDOWS.search(name)]
+    if not others:
+        return Absent("no GPU")
+    return Unavailable(
+        f"on Windows only NVIDIA's driver reports figures, not that of {describe_models(others)}"
+    )
+
+
+def _check_sysfs(
+    host: Host, drivers: tuple[str, ...], vendor: str | None = None, of_vendor: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """See whether Linux has GPUs of some drivers, or GPUs of a vendor without one."""
+    try:
+        return check_sysfs_gpus(host, drivers)
+    except Absent:
+        if vendor is not None:
+            check_driven(host, vendor, of_vendor or drivers)
+        raise
+
+
+def _check(source: Callable[[Host], object], host: Host) -> tuple[str, ...]:
+    """See whether a source is there, which has nothing to say on single devices."""
+    source(host)
+    return ()
+
+
+METRIC_SOURCES: tuple[tuple[str, str, Callable[[Host], tuple[str, ...]]], ...] = (
+    ("nvml", "nvidia", _check_nvml),
+    ("amdgpu", "amd", partial(_check_sysfs, drivers=(amdgpu.DRIVER,), vendor=AMD)),
+    ("xe", "intel", partial(_check_sysfs, drivers=("xe",))),
+    (
+        "i915",
+        "intel",
+        partial(_check_sysfs, drivers=("i915",), vendor=INTEL, of_vendor=intel_gpu.DRIVERS),
+    ),
+    ("ioreg", "apple", check_ioreg),
+    ("libtpu", "tpu", partial(_check, open_tpu_metrics)),
+    ("neuron-monitor", "neuron", partial(_check, check_neuron_monitor)),
 )
-"""Name of each source of GPU metrics, and what raises `Unavailable` where it has none for us."""
+"""Each source of GPU metrics, its collector, and what says which devices it lacks, and why.
+
+That raises `Unavailable` where the source has none for this run, `Absent` where there is no such
+hardware.
+"""
+
+_VENDORS_ON_WINDOWS = re.compile(r"AMD|Radeon|Intel|Qualcomm")
 
 
 class GpusNotToldError(Exception):
@@ -70,17 +114,32 @@ def read_gpu(host: Host) -> dict[str, str]:
     list of adapters on Windows, as on macOS. GPUs of AMD and Intel are reported by Linux's kernel.
 
     Raises:
+        Unavailable: There is a GPU that nothing can be asked of; `sys.gpu_metrics` says why.
         GpusNotToldError: A tool that is there fails, so that nothing can be said.
         ParseError: It prints what it should not.
     """
     if host.system == "Darwin":
-        inventory = _ask(read_system_profiler, host)
-    else:
+        return gpu_tags(_ask(read_system_profiler, host))
+    from_sysfs = read_devices(host)
+    try:
+        inventory = _ask_nvml(host)
+    except Unavailable as without_nvml:
         try:
-            inventory = _ask_nvml(host)
-        except Unavailable as without_nvml:
             inventory = _ask_others(host, without_nvml)
-    return gpu_tags(_with_sysfs_gpus(inventory, host))
+        except Unavailable:
+            if not from_sysfs:
+                raise
+            inventory = Inventory(driver=None, cuda=None, devices=())
+    if not (inventory.devices or from_sysfs):
+        check_driven(host, AMD, (amdgpu.DRIVER,))
+        check_driven(host, INTEL, intel_gpu.DRIVERS)
+    return gpu_tags(
+        replace(
+            inventory,
+            driver=inventory.driver or read_amdgpu_version(host),
+            devices=inventory.devices + from_sysfs,
+        )
+    )
 
 
 def gpu_tags(inventory: Inventory) -> dict[str, str]:
@@ -102,37 +161,42 @@ def gpu_tags(inventory: Inventory) -> dict[str, str]:
 def read_gpu_metrics(host: Host) -> dict[str, str]:
     """Where the run's GPU metrics come from, and why not from elsewhere, too.
 
-    Of hardware that is absent nothing is said, unless there is nothing else to say.
+    No tag where there is no such hardware at all.
     """
-    names, absences = [], []
+    names: list[str] = []
+    reasons: list[str] = []
+    for name, _, check in METRIC_SOURCES:
+        try:
+            reasons += check(host)
+            names.append(name)
+        except Absent:
+            continue
+        except Unavailable as reason:
+            reasons.append(f"{name}: {reason}")
+    if names:
+        return {"sys.gpu_metrics": "; ".join([",".join(names), *reasons])}
+    return {"sys.gpu_metrics": f"unavailable: {'; '.join(reasons)}" if reasons else ""}
+
+
+def why_no_gpu_metrics(host: Host) -> dict[str, str]:
+    """Why hardware that is there reports nothing, by the name of its collector."""
     reasons: dict[str, str] = {}
-    for name, check in METRIC_SOURCES:
+    reporting = set()
+    for _, collector, check in METRIC_SOURCES:
         try:
             check(host)
-            names.append(name)
-        except Absent as absence:
-            absences.append(str(absence))
+            reporting.add(collector)
+        except Absent:
+            continue
         except Unavailable as reason:
-            reasons[name] = str(reason)
-    if names:
-        said = [",".join(names), *(f"{name}: {reason}" for name, reason in reasons.items())]
-        return {"sys.gpu_metrics": "; ".join(said)}
-    return {"sys.gpu_metrics": f"unavailable: {'; '.join(reasons.values() or absences[:1])}"}
+            reasons.setdefault(collector, str(reason))
+    return {name: reason for name, reason in reasons.items() if name not in reporting}
 
 
 def describe_models(names: Iterable[str]) -> str:
     """`8 x NVIDIA H100 80GB HBM3`, or `2 x NVIDIA A100, Tesla T4` by the first of each model."""
     counts = Counter(names)
     return ", ".join(name if count == 1 else f"{count} x {name}" for name, count in counts.items())
-
-
-def _with_sysfs_gpus(inventory: Inventory, host: Host) -> Inventory:
-    """Those of AMD and Intel too, which only Linux reports."""
-    return replace(
-        inventory,
-        driver=inventory.driver or read_amdgpu_version(host),
-        devices=inventory.devices + read_devices(host),
-    )
 
 
 def _ask_nvml(host: Host) -> Inventory:
@@ -144,12 +208,27 @@ def _ask_nvml(host: Host) -> Inventory:
 
 
 def _ask_others(host: Host, without_nvml: Unavailable) -> Inventory:
+    """The GPUs where NVML cannot be asked.
+
+    Raises:
+        Unavailable: There is one of NVIDIA's that nothing can be asked of; the tag
+            `sys.gpu_metrics` says why.
+        GpusNotToldError: It is not known whether there is one.
+    """
     if host.system == "Windows":
         return _ask(read_win32_video, host)
+    is_there = not isinstance(without_nvml, Absent) or has_nvidia_hardware(host)
     if host.has_command("nvidia-smi"):
-        return _ask(read_nvidia_smi, host)
-    if (host.root / "dev/nvidiactl").exists():
-        raise GpusNotToldError(f"there is an NVIDIA driver, but {without_nvml}") from without_nvml
+        try:
+            return _ask(read_nvidia_smi, host)
+        except (GpusNotToldError, ParseError) as silence:
+            if is_there:
+                raise without_nvml from silence
+            was_looked_at = (host.sysfs / "bus/pci/devices").exists()
+            if isinstance(without_nvml, NoPynvml) or not was_looked_at:
+                raise
+    elif is_there:
+        raise without_nvml
     return Inventory(driver=None, cuda=None, devices=())
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.host import Unavailable
-from mlflow_sysmetrics.sources.drm import Gauge, present, read_number
+from mlflow_sysmetrics.sources.drm import Gauge, is_there, present, read_number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +15,27 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.sources.drm import Card
 
 DRIVER = "amdgpu"
+
+READINGS = (
+    "utilization_percentage",
+    "memory_controller_utilization_percentage",
+    "memory_usage_megabytes",
+    "host_memory_usage_megabytes",
+    "power_usage_watts",
+    "power_limit_watts",
+    "temperature_celsius",
+    "memory_temperature_celsius",
+    "fan_speed_percentage",
+    "sm_clock_megahertz",
+    "memory_clock_megahertz",
+)
+"""What the driver has files for, on the GPUs that have all."""
+
+EVERY_GPU_HAS = {
+    "utilization_percentage": "gpu_busy_percent",
+    "memory_usage_megabytes": "mem_info_vram_used",
+}
+"""Readings, and their files, that only a virtual function or a masked /sys lacks."""
 
 _PWM_TO_PERCENT = 100 / 255
 
@@ -41,7 +62,7 @@ def _sensors(hwmon: Path) -> dict[str, Gauge]:
     clocks = _labelled(hwmon, "freq", scale=1e-6)
     average, instant = hwmon / "power1_average", hwmon / "power1_input"
     named = {
-        "power_usage_watts": Gauge(average if average.exists() else instant, 1e-6),
+        "power_usage_watts": Gauge(average if is_there(average) else instant, 1e-6),
         "power_limit_watts": Gauge(hwmon / "power1_cap", 1e-6),
         "energy_joules": Gauge(hwmon / "energy1_input", 1e-6),
         "fan_speed_percentage": Gauge(hwmon / "pwm1", _PWM_TO_PERCENT),
@@ -58,10 +79,15 @@ def _labelled(hwmon: Path, kind: str, scale: float) -> dict[str, Gauge]:
     gauges = {}
     for path in sorted(hwmon.glob(f"{kind}*_label")):
         reading = path.with_name(path.name.replace("_label", "_input"))
-        if reading.exists():
+        if is_there(reading):
             with suppress(OSError):
                 gauges[path.read_text(errors="replace").strip()] = Gauge(reading, scale)
     return gauges
+
+
+def has_zero_memory(card: Card) -> bool:
+    """Whether the driver reports a memory of size 0: then there is no use of it to report."""
+    return read_number(card.device / "mem_info_vram_total") == 0
 
 
 def memory_bytes(card: Card) -> int | None:
@@ -71,9 +97,9 @@ def memory_bytes(card: Card) -> int | None:
 
 def is_integrated(card: Card) -> bool:
     """Whether it is part of a CPU, as far as is known: it has no memory of its own to meter."""
-    if (card.device / "mem_busy_percent").exists():
+    if is_there(card.device / "mem_busy_percent"):
         return False
-    return card.hwmon is None or not (card.hwmon / "power1_cap").exists()
+    return card.hwmon is None or not is_there(card.hwmon / "power1_cap")
 
 
 def unique_id(card: Card) -> str | None:

@@ -125,7 +125,18 @@ def parse_uevent(text: str) -> PciDevice:
 
 def present(gauges: Mapping[str, Gauge]) -> dict[str, Gauge]:
     """Those whose file exists; whether it can be read may change with time."""
-    return {name: gauge for name, gauge in gauges.items() if gauge.path.exists()}
+    return {name: gauge for name, gauge in gauges.items() if is_there(gauge.path)}
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file, also where it is not permitted to look: then reading fails."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def read_gauges(gauges: Mapping[str, Gauge]) -> dict[str, float]:
@@ -140,6 +151,17 @@ def read_number(path: Path) -> int | None:
         return parse_number(read_kernel_file(str(path)))
     except (OSError, ParseError):
         return None
+
+
+def why_no_number(path: Path) -> str | None:
+    """Why a file has no whole number, with the file's name; None where it has one."""
+    try:
+        parse_number(read_kernel_file(str(path)))
+    except OSError as error:
+        return f"{path.name}: {error.strerror}"
+    except ParseError:
+        return f"{path.name}: no number"
+    return None
 
 
 def parse_number(content: bytes) -> int:

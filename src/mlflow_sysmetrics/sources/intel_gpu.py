@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.sources.drm import Gauge, present, read_number
+from mlflow_sysmetrics.sources.drm import Gauge, is_there, present, read_number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.sources.drm import Card
 
 DRIVERS = ("xe", "i915")
+
+READINGS = (
+    "utilization_percentage",
+    "energy_joules",
+    "power_limit_watts",
+    "temperature_celsius",
+    "memory_temperature_celsius",
+    "sm_clock_megahertz",
+)
+"""What the drivers have files for, on the GPUs that have all."""
 
 _INTEGRATED_AT = "0000:00:02.0"  # on every platform that has one
 
@@ -44,7 +54,7 @@ def find_idle_counters(card: Card) -> list[Path]:
     if card.pci.driver == "xe":
         return sorted(card.device.glob("tile*/gt0/gtidle/idle_residency_ms"))
     places = ("gt/gt0/rc6_residency_ms", "power/rc6_residency_ms")
-    return [path for place in places if (path := card.directory / place).exists()][:1]
+    return [path for place in places if is_there(path := card.directory / place)][:1]
 
 
 def memory_bytes(card: Card) -> int | None:
@@ -73,10 +83,10 @@ def _channel(hwmon: Path) -> str:
     """The one whose energy is metered, and else the one that has a limit: of both, the same."""
     for name in ("energy{}_input", "power{}_max"):
         for channel in _CHANNELS:
-            if (hwmon / name.format(channel)).exists():
+            if is_there(hwmon / name.format(channel)):
                 return channel
     return _CHANNELS[0]
 
 
 def _first(paths: list[Path], scale: float = 1.0) -> Gauge | None:
-    return next((Gauge(path, scale) for path in paths if path.exists()), None)
+    return next((Gauge(path, scale) for path in paths if is_there(path)), None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.host import Absent, Unavailable
 from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.sources.gpu_reasons import check_silent
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.host import Host
@@ -16,6 +17,11 @@ _COMMAND = ("ioreg", "-r", "-d", "1", "-w", "0", "-c", "IOAccelerator")
 _ENTRY = re.compile(r"^\+-o ", re.MULTILINE)
 _STATISTICS = re.compile(r'^ *"PerformanceStatistics" = \{(.*)\}$', re.MULTILINE)
 _STATISTIC = re.compile(r'"([^"]+)"=(\d{1,20})(?=[,}]|$)', re.ASCII)
+
+NEVER_ZERO = ("In use system memory", "Temperature(C)", "Core Clock(MHz)")
+"""What no GPU that is switched on reports as 0."""
+
+_MAY_BE_ZERO = ("Device Utilization %", "vramUsedBytes", "Total Power(W)", "Fan Speed(%)")
 
 _LARGEST = 1 << 63  # above it, a negative number was printed as if it had no sign
 
@@ -27,14 +33,46 @@ def read_ioreg(host: Host) -> tuple[Statistics, ...]:
     """What the driver of each GPU of a Mac reports.
 
     Raises:
-        Unavailable: It is no Mac, no driver reports anything, or the command failed.
+        Absent: It is no Mac, or one without a GPU.
+        Unavailable: No driver reports anything, or the command failed.
     """
     if host.system != "Darwin":
         raise Absent("not a Mac")
+    printed = host.run(_COMMAND)
+    if not printed.strip():  # as in a virtual machine without a GPU
+        raise Absent("no GPU: no graphics driver reports anything")
     try:
-        return parse_ioreg(host.run(_COMMAND))
+        return parse_ioreg(printed)
     except ParseError as error:
         raise Unavailable(f"no graphics driver reports what it does: {error}") from error
+
+
+def check_ioreg(host: Host) -> tuple[str, ...]:
+    """See whether a Mac's GPUs report something.
+
+    Returns:
+        Which of them do not, and why.
+
+    Raises:
+        Absent: It is no Mac, or one without a GPU.
+        Unavailable: None reports anything; the message says why.
+    """
+    gpus = dict(enumerate(map(_why_silent, read_ioreg(host))))
+    return check_silent(gpus, len(gpus))
+
+
+def are_only_zeros(statistics: Statistics) -> bool:
+    """Whether a driver reports nothing but 0, as for a GPU that is off, or in a virtual machine."""
+    has_impossible = any(statistics.get(name) == 0 for name in NEVER_ZERO)
+    return has_impossible and not any(map(statistics.get, (*NEVER_ZERO, *_MAY_BE_ZERO)))
+
+
+def _why_silent(statistics: Statistics) -> str | None:
+    if are_only_zeros(statistics):
+        return "reports nothing but 0, as while it is off"
+    if not any(name in statistics for name in (*NEVER_ZERO, *_MAY_BE_ZERO)):
+        return "reports nothing (its driver has no figures for ioreg)"
+    return None
 
 
 def parse_ioreg(text: str) -> tuple[Statistics, ...]:

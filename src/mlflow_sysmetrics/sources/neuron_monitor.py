@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_sysmetrics.host import Absent, Unavailable
 from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.sources.accelerator_hardware import has_neuron_hardware
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,9 +39,15 @@ def check_neuron_monitor(host: Host) -> None:
     """See whether there is a Neuron device, and the command that reports on it.
 
     Raises:
-        Unavailable: There is not; the message says why.
+        Absent: There is no such device.
+        Unavailable: It cannot be asked; the message says why.
     """
-    if not (host.root / "dev/neuron0").exists():
+    if not any(True for _ in (host.root / "dev").glob("neuron[0-9]*")):
+        if has_neuron_hardware(host):
+            raise Unavailable(
+                "there is a Neuron device, but no /dev/neuron0; install aws-neuronx-dkms, or give "
+                "the container its devices (docker run --device=/dev/neuron0)"
+            )
         raise Absent("no Neuron device (/dev/neuron0)")
     if not host.has_command(COMMAND[0]):
         raise Unavailable(f"{COMMAND[0]} is not installed; it comes with aws-neuronx-tools")

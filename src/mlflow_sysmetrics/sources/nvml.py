@@ -10,7 +10,8 @@ import os
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import Absent, Unavailable
+from mlflow_sysmetrics.sources.accelerator_hardware import has_nvidia_hardware
 from mlflow_sysmetrics.sources.gpu_inventory import Address
 
 if TYPE_CHECKING:
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
 
 
 class NvmlError(Exception):
-    """A call failed and may work another time; the message is NVML's own."""
+    """A call failed and may work another time; the message is NVML's own.
+
+    Attributes:
+        code: NVML's return code; None where NVML was not asked.
+    """
+
+    code: int | None = None
 
 
 class NotSupportedError(NvmlError):
@@ -34,6 +41,10 @@ class NothingToTellError(NvmlError):
 
 class NothingFoundError(NothingToTellError):
     """What was asked for is an empty list."""
+
+
+class NoPynvml(Absent):
+    """There is no sign of a GPU, but for want of pynvml NVML itself was not asked."""
 
 
 class Call(NamedTuple):
@@ -68,7 +79,7 @@ class Field(NamedTuple):
         return f"field {self.number}"
 
 
-class _Code(IntEnum):
+class Code(IntEnum):
     """The NVML return codes that are told apart. Their numbers are part of NVML's ABI."""
 
     SUCCESS = 0
@@ -77,9 +88,13 @@ class _Code(IntEnum):
     NOT_SUPPORTED = 3
     NO_PERMISSION = 4
     NOT_FOUND = 6
+    INSUFFICIENT_POWER = 8
     DRIVER_NOT_LOADED = 9
+    IRQ_ISSUE = 11
     LIBRARY_NOT_FOUND = 12
     FUNCTION_NOT_FOUND = 13
+    GPU_IS_LOST = 15
+    RESET_REQUIRED = 16
     LIB_RM_VERSION_MISMATCH = 18
     NO_DATA = 21
     ARGUMENT_VERSION_MISMATCH = 25
@@ -90,49 +105,90 @@ class _Code(IntEnum):
 
 _NEVER_SUPPORTED = frozenset(
     (
-        _Code.NOT_SUPPORTED,
-        _Code.FUNCTION_NOT_FOUND,
-        _Code.ARGUMENT_VERSION_MISMATCH,
-        _Code.DEPRECATED,
+        Code.NOT_SUPPORTED,
+        Code.FUNCTION_NOT_FOUND,
+        Code.ARGUMENT_VERSION_MISMATCH,
+        Code.DEPRECATED,
     )
 )
 
-_NOTHING_TO_TELL = frozenset((_Code.NO_PERMISSION, _Code.NO_DATA, _Code.NOT_READY))
-_NOTHING_FOUND = frozenset((_Code.NOT_FOUND, _Code.SUCCESS))  # pynvml raises success, too
+_NOTHING_TO_TELL = frozenset((Code.NO_PERMISSION, Code.NO_DATA, Code.NOT_READY))
+_NOTHING_FOUND = frozenset((Code.NOT_FOUND, Code.SUCCESS))  # pynvml raises success, too
 
 _VALUES = dict(enumerate(("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")))
 """The member of a field value's union that is set, by the number of the value's type."""
 
 _WHY_NOT_OPEN: dict[int, str] = {
-    _Code.NO_PERMISSION: (
+    Code.NO_PERMISSION: (
         "no permission to use the NVIDIA devices (/dev/nvidia*); join the group that may use them"
     ),
-    _Code.DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded; dmesg may show why",
-    _Code.LIBRARY_NOT_FOUND: (
+    Code.DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded; dmesg may show why",
+    Code.LIBRARY_NOT_FOUND: (
         "no NVIDIA driver library (libnvidia-ml); a container gets it with the GPUs "
         "(docker run --gpus all)"
     ),
-    _Code.FUNCTION_NOT_FOUND: (
+    Code.FUNCTION_NOT_FOUND: (
         "the NVIDIA driver is too old for this nvidia-ml-py; update the driver"
     ),
-    _Code.LIB_RM_VERSION_MISMATCH: (
+    Code.LIB_RM_VERSION_MISMATCH: (
         "the NVIDIA library and the loaded driver differ in version; reboot after a driver update"
     ),
-    _Code.UNKNOWN: (
+    Code.UNKNOWN: (
         "NVML fails with an unknown error; a container may have lost its GPU devices: restart it"
     ),
 }
+
+
+_WITHOUT_HARDWARE = frozenset((Code.DRIVER_NOT_LOADED, Code.LIBRARY_NOT_FOUND))
+"""What a host without a GPU says, too; all else comes from a driver that is loaded."""
+
+_WHAT_TO_DO: dict[int, str] = {
+    Code.INSUFFICIENT_POWER: "its power cables are not attached",
+    Code.IRQ_ISSUE: "the kernel has an interrupt issue with it; dmesg may show why",
+    Code.GPU_IS_LOST: "it fell off the bus; reset it or reboot the host",
+    Code.RESET_REQUIRED: "reset it (nvidia-smi --gpu-reset) or reboot the host",
+}
+
+_CAPABILITIES = "NVIDIA_DRIVER_CAPABILITIES"
 
 
 def open_nvml(host: Host) -> Nvml:
     """Open NVML.
 
     Raises:
+        Absent: No pynvml or no driver, and Linux shows no GPU of NVIDIA's either.
         Unavailable: No pynvml, no driver, no GPU, or no way to them; the message says which.
     """
-    nvml = Nvml(host.load_nvml())
-    nvml.ensure_open()
+    try:
+        nvml = Nvml(host.load_nvml())
+    except Unavailable as reason:
+        if host.system == "Windows" or has_nvidia_hardware(host):
+            raise
+        raise NoPynvml(str(reason)) from reason
+    try:
+        nvml.ensure_open()
+    except Absent as reason:
+        if has_nvidia_hardware(host):
+            raise Unavailable(_why_with_hardware(host, str(reason))) from reason
+        raise
     return nvml
+
+
+def _why_with_hardware(host: Host, reason: str) -> str:
+    capabilities = host.environ.get(_CAPABILITIES)
+    if reason != _WHY_NOT_OPEN[Code.LIBRARY_NOT_FOUND]:
+        return reason
+    if capabilities and not {"all", "utility"} & set(capabilities.replace(" ", "").split(",")):
+        return (
+            f"no NVIDIA driver library, for {_CAPABILITIES}={capabilities} leaves it out of the "
+            f"container; add utility: {_CAPABILITIES}={capabilities},utility"
+        )
+    if (host.root / "dev/dxg").exists():
+        return (
+            "no NVIDIA driver library in WSL; install NVIDIA's driver in Windows (GPUs of other "
+            "vendors report nothing in WSL)"
+        )
+    return reason
 
 
 class Nvml:
@@ -152,7 +208,10 @@ class Nvml:
 
     def __init__(self, pynvml: ModuleType) -> None:
         if not hasattr(pynvml, "nvmlInit"):
-            raise Unavailable(f"{pynvml!r} is not the pynvml of nvidia-ml-py")
+            raise Unavailable(
+                f"{pynvml!r} is not the pynvml of nvidia-ml-py; uninstall it, then "
+                "pip install --force-reinstall nvidia-ml-py"
+            )
         self.pynvml = pynvml
         self.device_count = 0
         self.sessions = 0
@@ -169,6 +228,7 @@ class Nvml:
         code may have shut NVML down once too often.
 
         Raises:
+            Absent: There is no driver, so perhaps no GPU.
             Unavailable: It cannot be opened; the message says why.
         """
         pid = os.getpid()
@@ -182,8 +242,9 @@ class Nvml:
             self.device_count = self.pynvml.nvmlDeviceGetCount()
         except self.pynvml.NVMLError as error:
             self.close()
-            reason = _WHY_NOT_OPEN.get(error.value, f"NVML cannot be opened: {error}")
-            raise Unavailable(reason) from error
+            reason = _WHY_NOT_OPEN.get(error.value, f"NVML cannot be opened: {_failure(error)}")
+            kind = Absent if error.value in _WITHOUT_HARDWARE else Unavailable
+            raise kind(reason) from error
         if not self.device_count:
             self.close()
             raise Unavailable(
@@ -212,9 +273,9 @@ class Nvml:
         try:
             return ask(*arguments)
         except self.pynvml.NVMLError as error:
-            if error.value == _Code.UNINITIALIZED:  # someone else's doing: open it again
+            if error.value == Code.UNINITIALIZED:  # someone else's doing: open it again
                 self._owner_pid = None
-            raise _told_apart(error.value)(str(error)) from error
+            raise _failure(error) from error
         except self._mismatch as error:
             raise NotSupportedError(f"the driver is too old for {function}") from error
         except UnicodeDecodeError as error:  # a name from a damaged infoROM
@@ -271,14 +332,21 @@ class Nvml:
 
     def _field_value(self, value: Any) -> float | NvmlError:  # noqa: ANN401 - a struct of pynvml
         code = value.nvmlReturn
-        if code == _Code.SUCCESS:
+        if code == Code.SUCCESS:
             number: float | None = getattr(value.value, _VALUES.get(value.valueType, ""), None)
             if number is None:
                 return NotSupportedError("the field is of a type that this pynvml does not know")
             return number
-        if code == _Code.INVALID_ARGUMENT:  # a field newer than the driver
+        if code == Code.INVALID_ARGUMENT:  # a field newer than the driver
             return NotSupportedError("the driver does not know the field")
-        return _told_apart(code)(str(self.pynvml.NVMLError(code)))
+        return _failure(self.pynvml.NVMLError(code))
+
+
+def _failure(error: Any) -> NvmlError:  # noqa: ANN401 - an NVMLError of pynvml, imported late
+    advice = _WHAT_TO_DO.get(error.value)
+    failure = _told_apart(error.value)(f"{error}: {advice}" if advice else str(error))
+    failure.code = error.value
+    return failure
 
 
 def _told_apart(code: int) -> type[NvmlError]:

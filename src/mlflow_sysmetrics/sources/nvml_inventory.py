@@ -44,7 +44,9 @@ def _read_device(nvml: Nvml, index: int) -> Device:
         memory_bytes=memory.total or None if memory is not None else None,
         uuid=_text(told("nvmlDeviceGetUUID")),
         pci_id=_text(pci.busId) if pci is not None else None,
-        compute_capability=".".join(map(str, capability)) if capability else None,
+        compute_capability=".".join(map(str, capability))
+        if capability and any(capability)
+        else None,
         power_limit_watts=limit_milliwatts / 1e3 if limit_milliwatts else None,
         in_mig_mode=in_mig_mode,
         mig_instances=tuple(_read_mig_instances(nvml, index)) if in_mig_mode else (),

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.host import Unavailable
 from mlflow_sysmetrics.settings import Settings
+from mlflow_sysmetrics.sources.gpu_reasons import check_silent, say_of_each
 from mlflow_sysmetrics.sources.nvml import open_nvml
 from mlflow_sysmetrics.sources.nvml_inventory import read_inventory
+from mlflow_sysmetrics.sources.nvml_probe import WITHOUT_INSTANCE, why_silent
 from mlflow_sysmetrics.sources.visible_gpus import (
     CONTAINER_VARIABLE,
     CUDA_VARIABLE,
@@ -78,13 +80,27 @@ def open_run_gpus(host: Host, whose: str, *, processes_are_told: bool = True) ->
         raise
 
 
-def check_nvml(host: Host) -> None:
-    """See whether there are GPUs for this run that NVML can read.
+def check_nvml(host: Host) -> tuple[str, ...]:
+    """See whether there are GPUs for this run that report something to NVML.
+
+    Returns:
+        Which of them do not, and why.
 
     Raises:
-        Unavailable: There are not; the message says why.
+        Absent: There is no sign of a GPU of NVIDIA's.
+        Unavailable: There is none for this run, or none reports; the message says why.
     """
-    open_run_gpus(host, Settings.from_env(host.environ).gpus).nvml.close()
+    found = open_run_gpus(host, Settings.from_env(host.environ).gpus)
+    try:
+        reasons = {device.index: why_silent(found.nvml, device) for device in found.devices}
+        cut_up = [each for each in found.devices if each.in_mig_mode and not each.mig_instances]
+        without_instance = [
+            (each.index, WITHOUT_INSTANCE) for each in cut_up if not reasons[each.index]
+        ]
+        count = found.nvml.device_count
+        return (*check_silent(reasons, count), *say_of_each(without_instance, count))
+    finally:
+        found.nvml.close()
 
 
 def select(devices: Sequence[Device], addresses: Sequence[Address]) -> tuple[Device, ...]:

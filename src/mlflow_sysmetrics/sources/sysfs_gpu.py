@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.host import Absent, Unavailable
 from mlflow_sysmetrics.settings import Settings
 from mlflow_sysmetrics.sources import amdgpu, intel_gpu, oneapi_visibility, rocm_visibility
-from mlflow_sysmetrics.sources.drm import read_cards
+from mlflow_sysmetrics.sources.accelerator_hardware import why_not_driven
+from mlflow_sysmetrics.sources.drm import is_there, read_cards, why_no_number
 from mlflow_sysmetrics.sources.gpu_inventory import Device
+from mlflow_sysmetrics.sources.gpu_reasons import ONLY_ZEROS, check_silent, say_of_each
 from mlflow_sysmetrics.sources.kfd import Node, read_nodes
 from mlflow_sysmetrics.sources.pci_names import read_name
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from mlflow_sysmetrics.host import Host
     from mlflow_sysmetrics.sources.drm import Card, Gauge
-
-_NVIDIA = "0x10de"
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class SysfsGpu:
         memory_bytes: Size of its own memory; None where not reported.
         idle_counters: Where the milliseconds are counted in which its engines slept, by tile.
         kfd_ids: What AMD's compute driver, which knows whose processes use it, calls it.
+        has_zero_memory: Whether the driver reports a memory of size 0.
     """
 
     index: int
@@ -45,6 +45,7 @@ class SysfsGpu:
     memory_bytes: int | None
     idle_counters: Sequence[Path] = ()
     kfd_ids: Sequence[str] = ()
+    has_zero_memory: bool = False
 
 
 def read_sysfs_gpus(host: Host) -> tuple[SysfsGpu, ...]:
@@ -90,13 +91,98 @@ def select(gpus: Sequence[SysfsGpu], drivers: Collection[str], whose: str) -> tu
     return tuple(selected)
 
 
-def check_sysfs_gpus(host: Host, drivers: Collection[str]) -> None:
-    """See whether there are GPUs of some drivers for this run.
+def check_sysfs_gpus(host: Host, drivers: Collection[str]) -> tuple[str, ...]:
+    """See whether there are GPUs of some drivers for this run that report something.
+
+    Returns:
+        What they do not report though they should, and why.
 
     Raises:
-        Unavailable: There are not; the message says why.
+        Absent: There is no such GPU.
+        Unavailable: There is none for this run, or none reports; the message says why.
     """
-    select(read_sysfs_gpus(host), drivers, Settings.from_env(host.environ).gpus)
+    gpus = read_sysfs_gpus(host)
+    selected = select(gpus, drivers, Settings.from_env(host.environ).gpus)
+    count = gpus[-1].index + 1
+    notes = check_silent({gpu.index: why_silent(gpu) for gpu in selected}, count)
+    missing = [(gpu.index, text) for gpu in selected if (text := _what_fails(gpu))]
+    return (*notes, *say_of_each(missing, count))
+
+
+def check_driven(host: Host, vendor: str, drivers: Collection[str]) -> None:
+    """See whether the GPUs of a vendor have a driver that reports.
+
+    Raises:
+        Unavailable: There are some, and none has.
+    """
+    reason = None if read_cards(host, drivers) else why_not_driven(host, vendor, drivers)
+    if reason is not None:
+        raise Unavailable(reason)
+
+
+def why_silent(gpu: SysfsGpu) -> str | None:
+    """Why a GPU reports nothing, as what follows its name in a sentence; None where it reports.
+
+    One that is powered down is not asked, for that would wake it up.
+    """
+    if gpu.card.is_asleep():
+        return None
+    reasons = [why_no_number(path) for path in _files(gpu).values()]
+    if not reasons:
+        return "reports nothing (its driver shows no file with figures)"
+    if None not in reasons:
+        return f"reports nothing ({reasons[0]})"
+    return ONLY_ZEROS if gpu.has_zero_memory and _reads_zero_celsius(gpu) else None
+
+
+def why_missing(gpu: SysfsGpu) -> dict[str, str]:
+    """Why readings are missing, by their names; of a GPU that is powered down nothing is known."""
+    if gpu.card.is_asleep():
+        return {}
+    reasons = {name: why_no_number(path) for name, path in _all_files(gpu).items()}
+    known = amdgpu.READINGS if _is_amds(gpu.card) else intel_gpu.READINGS
+    lacks = {name: "the driver shows no file for it" for name in known if name not in reasons}
+    if gpu.has_zero_memory:
+        lacks["memory_usage_megabytes"] = "its memory has the size 0"
+    if _reads_zero_celsius(gpu):
+        lacks["temperature_celsius"] = "the driver reports 0, as it does where there is none"
+    return {name: reason for name, reason in reasons.items() if reason is not None} | lacks
+
+
+def _what_fails(gpu: SysfsGpu) -> str | None:
+    """What a GPU that reports does not report though its like does: its files fail or are gone."""
+    if why_silent(gpu) is not None or gpu.card.is_asleep():
+        return None
+    files = _all_files(gpu)
+    failures = {name: reason for name, path in files.items() if (reason := why_no_number(path))}
+    if _is_amds(gpu.card):
+        failures |= {
+            name: f"{file}: no such file"
+            for name, file in amdgpu.EVERY_GPU_HAS.items()
+            if name not in files
+        }
+    if not failures:
+        return None
+    return "does not report " + ", ".join(f"{name} ({why})" for name, why in failures.items())
+
+
+def _files(gpu: SysfsGpu) -> dict[str, Path]:
+    """The files that its readings come from, by their names."""
+    files = {name: gauge.path for name, gauge in gpu.gauges.items()}
+    for counter in gpu.idle_counters:
+        files.setdefault("utilization_percentage", counter)
+    return files
+
+
+def _all_files(gpu: SysfsGpu) -> dict[str, Path]:
+    """The same, and the size of its memory, of which what is used is a share."""
+    size = gpu.card.device / "mem_info_vram_total"
+    return _files(gpu) | ({"memory_usage_percentage": size} if is_there(size) else {})
+
+
+def _reads_zero_celsius(gpu: SysfsGpu) -> bool:
+    gauge = gpu.gauges.get("temperature_celsius")
+    return gauge is not None and gauge.read() == 0
 
 
 def read_devices(host: Host) -> tuple[Device, ...]:
@@ -119,15 +205,6 @@ def count_nvidia_gpus(host: Host) -> int:
     return len(list((host.procfs / "driver/nvidia/gpus").glob("*")))
 
 
-def has_nvidia_device(host: Host) -> bool:
-    """Whether something of NVIDIA's is on Linux's PCI bus, with or without a driver."""
-    for path in host.sysfs.glob("bus/pci/devices/*/vendor"):
-        with suppress(Unavailable):
-            if host.read_text(path).strip() == _NVIDIA:
-                return True
-    return False
-
-
 def _power_limit_watts(gpu: SysfsGpu) -> float | None:
     gauge = gpu.gauges.get("power_limit_watts")
     if gauge is None or gpu.card.is_asleep():
@@ -147,7 +224,15 @@ def _gpu(index: int, card: Card, nodes: Sequence[Node], *, is_visible: bool) -> 
     if _is_amds(card):
         gauges, memory_bytes = amdgpu.find_gauges(card), amdgpu.memory_bytes(card)
         kfd_ids = [node.kfd_id for node in nodes if node.slot == card.slot]
-        return SysfsGpu(index, card, is_visible, gauges, memory_bytes, kfd_ids=kfd_ids)
+        return SysfsGpu(
+            index,
+            card,
+            is_visible,
+            gauges,
+            memory_bytes,
+            kfd_ids=kfd_ids,
+            has_zero_memory=amdgpu.has_zero_memory(card),
+        )
     gauges, memory_bytes = intel_gpu.find_gauges(card), intel_gpu.memory_bytes(card)
     idle_counters = intel_gpu.find_idle_counters(card)
     return SysfsGpu(index, card, is_visible, gauges, memory_bytes, idle_counters)

@@ -37,14 +37,15 @@ def open_tpu_metrics(host: Host) -> TpuMetrics:
     """Open the metrics services of a host's TPUs.
 
     Raises:
-        Unavailable: There is no TPU, or no tpu-info to ask the services with.
+        Absent: There is no TPU.
+        Unavailable: There is no tpu-info to ask the services with.
     """
     if not has_tpu(host):
         raise Absent("no TPU")
     try:
         grpc, messages, service = map(importlib.import_module, _MODULES)
     except Exception as error:  # a broken install raises whatever it likes
-        raise Unavailable(f"tpu-info cannot be imported: {error}") from error
+        raise Unavailable(f"tpu-info cannot be imported: {error}; pip install tpu-info") from error
     return TpuMetrics(grpc, messages, service, ports(host.environ))
 
 
@@ -94,7 +95,12 @@ class TpuMetrics:
 
 
 def has_tpu(host: Host) -> bool:
-    """Whether the host has a PCI device of Google's that is neither a disk nor a network card."""
+    """Whether the host has a PCI device of Google's that is neither a disk nor a network card.
+
+    Or a device file of the driver for TPUs up to v4; upstream's are in a folder, `/dev/accel/`.
+    """
+    if any(True for _ in (host.root / "dev").glob("accel[0-9]*")):
+        return True
     return any(_is_tpu(host, path) for path in host.sysfs.glob("bus/pci/devices/*"))
 
 

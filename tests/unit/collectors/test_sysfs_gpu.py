@@ -605,7 +605,8 @@ def test_a_gpu_that_kfd_lacks_is_used_if_it_is_visible(copy_of: Callable[..., Ho
 
     assert indices(collector) == {"1"}
     assert collector.notes() == [
-        "which processes use GPU 1 is not known: the kernel's compute driver (KFD) lacks it"
+        "which processes use GPU 1 is not known: the kernel's compute driver (KFD) lacks it",
+        "GPU 1 does not report fan_speed_percentage: the driver shows no file for it",
     ]
 
 

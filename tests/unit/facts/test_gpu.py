@@ -42,7 +42,7 @@ def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def open_nvml(mocker: MockerFixture) -> MagicMock:
     """NVML, absent unless a test says otherwise."""
     return mocker.patch(
-        "mlflow_sysmetrics.facts.gpu.open_nvml", side_effect=Unavailable("no libnvidia-ml")
+        "mlflow_sysmetrics.facts.gpu.open_nvml", side_effect=Absent("no libnvidia-ml")
     )
 
 
@@ -109,7 +109,7 @@ def test_a_device_file_without_a_way_to_ask_is_no_none(tmp_path: Path) -> None:
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/nvidiactl").touch()
 
-    with pytest.raises(GpusNotToldError, match="driver, but no libnvidia-ml"):
+    with pytest.raises(Unavailable, match="no libnvidia-ml"):
         read_gpu(Host(root=tmp_path, system="Linux"))
 
 
@@ -195,13 +195,14 @@ def test_where_metrics_come_from(install_nvml: Callable[..., object]) -> None:
     ],
 )
 def test_why_there_are_no_metrics(
-    install_nvml: Callable[..., FakeNvml], failure: str, reason: str
+    install_nvml: Callable[..., FakeNvml], failure: str, reason: str, tmp_path: Path
 ) -> None:
     install_nvml(h100()).answers["nvmlInit"] = error(failure)
+    (tmp_path / "proc/driver/nvidia").mkdir(parents=True)
 
-    value = read_gpu_metrics(Host(environ={}))["sys.gpu_metrics"]
+    value = read_gpu_metrics(Host(root=tmp_path, system="Linux", environ={}))["sys.gpu_metrics"]
 
-    assert value.startswith("unavailable: ")
+    assert value.startswith("unavailable: nvml: ")
     assert reason in value
 
 
@@ -211,29 +212,34 @@ def test_gpus_that_this_process_is_not_given_give_no_metrics(
     nvml = install_nvml(h100())
 
     assert read_gpu_metrics(Host(environ={"CUDA_VISIBLE_DEVICES": ""})) == {
-        "sys.gpu_metrics": "unavailable: CUDA_VISIBLE_DEVICES='' gives this process no GPU"
+        "sys.gpu_metrics": "unavailable: nvml: CUDA_VISIBLE_DEVICES='' gives this process no GPU"
     }
     assert sum(nvml.users.values()) == 0
 
 
 def test_a_further_source_is_a_further_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    def is_there(_host: Host) -> None:
-        pass
+    def is_there(_host: Host) -> tuple[str, ...]:
+        return ()
 
-    def is_absent(_host: Host) -> None:
+    def is_in_part(_host: Host) -> tuple[str, ...]:
+        return ("GPU 1 of 2 is silent",)
+
+    def is_absent(_host: Host) -> tuple[str, ...]:
         raise Absent("no such thing")
 
-    def is_silent(_host: Host) -> None:
+    def is_silent(_host: Host) -> tuple[str, ...]:
         raise Unavailable("it is silent")
 
-    def names(*sources: tuple[str, Callable[[Host], None]]) -> str:
-        monkeypatch.setattr(gpu_module, "METRIC_SOURCES", sources)
+    def names(*sources: tuple[str, Callable[[Host], tuple[str, ...]]]) -> str:
+        rows = [(name, "collector", check) for name, check in sources]
+        monkeypatch.setattr(gpu_module, "METRIC_SOURCES", rows)
         return read_gpu_metrics(Host())["sys.gpu_metrics"]
 
     assert names(("nvml", is_there), ("amdgpu", is_there)) == "nvml,amdgpu"
     assert names(("nvml", is_there), ("xe", is_silent)) == "nvml; xe: it is silent"
     assert names(("nvml", is_absent), ("xe", is_there)) == "xe"
     assert names(("nvml", is_silent), ("xe", is_absent), ("i915", is_silent)) == (
-        "unavailable: it is silent; it is silent"
+        "unavailable: nvml: it is silent; i915: it is silent"
     )
-    assert names(("nvml", is_absent), ("xe", is_absent)) == "unavailable: no such thing"
+    assert names(("nvml", is_in_part), ("xe", is_absent)) == "nvml; GPU 1 of 2 is silent"
+    assert not names(("nvml", is_absent), ("xe", is_absent))

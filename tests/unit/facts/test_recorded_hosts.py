@@ -12,7 +12,7 @@ import pytest
 from mlflow_sysmetrics.catalog import TAGS
 from mlflow_sysmetrics.facts import FACTS, tags_of
 from mlflow_sysmetrics.facts.probes import Probes
-from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.host import Absent, Host
 from mlflow_sysmetrics.sources.cgroup import Limits
 from mlflow_sysmetrics.sources.gpu_inventory import Device, Inventory
 
@@ -57,7 +57,7 @@ def _pretend(recorded: dict[str, Any], mocker: MockerFixture) -> None:
     open_nvml = mocker.patch("mlflow_sysmetrics.facts.gpu.open_nvml")
     open_for_metrics = mocker.patch("mlflow_sysmetrics.sources.run_gpus.open_nvml")
     if recorded["nvml"] is None:
-        absence = Unavailable("no NVIDIA driver library (libnvidia-ml) on this host")
+        absence = Absent("no NVIDIA driver library (libnvidia-ml) on this host")
         open_nvml.side_effect = open_for_metrics.side_effect = absence
     else:
         inventory = _inventory(recorded["nvml"])

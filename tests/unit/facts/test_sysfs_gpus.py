@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlflow_sysmetrics.facts.gpu import read_gpu, read_gpu_metrics
-from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.host import Absent, Host, Unavailable
 from mlflow_sysmetrics.sources.gpu_inventory import Device, Inventory
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ NO_NVIDIA = "no NVIDIA driver library (libnvidia-ml) on this host"
 @pytest.fixture(autouse=True)
 def _no_nvidia(mocker: MockerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither NVML nor nvidia-smi."""
-    mocker.patch("mlflow_sysmetrics.facts.gpu.open_nvml", side_effect=Unavailable(NO_NVIDIA))
-    mocker.patch("mlflow_sysmetrics.sources.run_gpus.open_nvml", side_effect=Unavailable(NO_NVIDIA))
+    mocker.patch("mlflow_sysmetrics.facts.gpu.open_nvml", side_effect=Absent(NO_NVIDIA))
+    mocker.patch("mlflow_sysmetrics.sources.run_gpus.open_nvml", side_effect=Absent(NO_NVIDIA))
     monkeypatch.setenv("PATH", str(tmp_path))
 
 
@@ -91,7 +91,10 @@ def test_the_driver_that_metrics_come_from_is_told(name: str, source: str) -> No
     assert read_gpu_metrics(host_at(name)) == {"sys.gpu_metrics": source}
 
 
-def test_a_silent_nvidia_gpu_is_told_beside_one_that_is_read(tmp_path: Path) -> None:
+def test_a_silent_nvidia_gpu_is_told_beside_one_that_is_read(
+    tmp_path: Path, mocker: MockerFixture
+) -> None:
+    mocker.patch("mlflow_sysmetrics.sources.run_gpus.open_nvml", side_effect=Unavailable(NO_NVIDIA))
     shutil.copytree(DATA / "i915-laptop", tmp_path / "host")
     shutil.copytree(DATA / "i915-beside-nvidia/sys/bus", tmp_path / "host/sys/bus")
 
@@ -105,7 +108,7 @@ def test_a_tpu_without_tpu_info_says_so(monkeypatch: pytest.MonkeyPatch) -> None
 
     told = read_gpu_metrics(host_at("tpu-v5e"))["sys.gpu_metrics"]
 
-    assert told.startswith("unavailable: tpu-info cannot be imported")
+    assert told.startswith("unavailable: libtpu: tpu-info cannot be imported")
 
 
 def test_metrics_of_neuron_devices_come_from_their_monitor(
@@ -127,15 +130,15 @@ def test_a_mac_lacks_no_nvidia_driver(mocker: MockerFixture) -> None:
     assert read_gpu_metrics(Host(system="Darwin", environ={})) == {"sys.gpu_metrics": "ioreg"}
 
 
-def test_a_host_without_any_gpu_says_what_nvml_says(tmp_path: Path) -> None:
-    assert read_gpu_metrics(Host(root=tmp_path, system="Linux", environ={})) == {
-        "sys.gpu_metrics": f"unavailable: {NO_NVIDIA}"
-    }
+def test_a_host_without_any_gpu_says_nothing(tmp_path: Path) -> None:
+    host = Host(root=tmp_path, system="Linux", environ={})
+
+    assert read_gpu_metrics(host) == {"sys.gpu_metrics": ""}
 
 
 def test_gpus_that_are_hidden_from_the_process_are_a_reason() -> None:
     told = read_gpu_metrics(host_at("mi300x", ROCR_VISIBLE_DEVICES=""))["sys.gpu_metrics"]
 
     assert told == (
-        "unavailable: the environment variables of ROCm or oneAPI show this process no GPU"
+        "unavailable: amdgpu: the environment variables of ROCm or oneAPI show this process no GPU"
     )

@@ -16,12 +16,12 @@ from mlflow_sysmetrics.host import Host, Unavailable
 from mlflow_sysmetrics.sources.gpu_inventory import Address
 from mlflow_sysmetrics.sources.nvml import (
     Call,
+    Code,
     Field,
     NothingFoundError,
     NothingToTellError,
     NotSupportedError,
     NvmlError,
-    _Code,
     open_nvml,
 )
 
@@ -47,7 +47,7 @@ def test_importing_the_module_does_not_import_pynvml() -> None:
 
 
 def test_the_codes_told_apart_are_those_of_nvml() -> None:
-    codes = {code.name: code.value for code in _Code if code is not _Code.SUCCESS}
+    codes = {code.name: code.value for code in Code if code is not Code.SUCCESS}
 
     assert codes.items() <= ERROR_CODES.items()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.catalog import metrics_of
@@ -16,6 +17,7 @@ from mlflow_sysmetrics.host import Unavailable
 from mlflow_sysmetrics.notices import warn_once
 from mlflow_sysmetrics.settings import Settings
 from mlflow_sysmetrics.sources.gpu_inventory import Address
+from mlflow_sysmetrics.sources.gpu_reasons import ONLY_ZEROS
 from mlflow_sysmetrics.sources.own_processes import open_own_processes
 from mlflow_sysmetrics.sources.run_gpus import open_run_gpus
 
@@ -85,6 +87,8 @@ class Gpu:
         if not self.is_the_runs:
             return {}
         readings |= self._counters.read(now_s)
+        if self._counters.are_only_zeros:
+            return {}
         readings |= self._instances.read(now_s, list(filter(self._has, self._parts)))
         if self._profiling is not None:
             readings |= self._profiling.read(now_s)
@@ -92,6 +96,13 @@ class Gpu:
 
     def notes(self) -> Iterator[str]:
         """What it does not report, and why."""
+        if self._counters.are_only_zeros:
+            yield f"{self.guarded} {ONLY_ZEROS}"
+            return
+        if not any(device.answers for device in (self.guarded, *self._parts)):
+            for _, reason in islice(self._counters.why_missing(), 1):
+                yield f"{self.guarded} reports nothing: {reason}"
+            return
         if self._counters.has_no_own_memory:
             yield f"{self.guarded} has no memory of its own: it uses the host's"
         if self._mode:

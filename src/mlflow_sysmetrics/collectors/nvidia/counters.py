@@ -8,6 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_sysmetrics.collectors.counters import Integral, RisingTotal
 from mlflow_sysmetrics.sources.nvml import Call, Field
+from mlflow_sysmetrics.sources.nvml_probe import (
+    MEMORY,
+    MEMORY_CLOCK,
+    POWER,
+    POWER_LIMIT,
+    SM_CLOCK,
+    TEMPERATURE,
+    TEMPERATURE_FROM_CUDA_14,
+    UTILIZATION,
+    are_only_zeros,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,6 +63,10 @@ def _used_megabytes(memory: Any) -> float | None:  # noqa: ANN401 - a struct of 
     return memory.used / 1e6 if memory.total else None
 
 
+def _above_zero(value: float) -> float | None:
+    return value if value > 0 else None
+
+
 def _is_slowed(reasons: int) -> float:
     return float(bool(reasons & _HARDWARE_SLOWDOWN))
 
@@ -59,14 +74,6 @@ def _is_slowed(reasons: int) -> float:
 _ALL_LINKS = 0xFFFFFFFF
 
 # Calls
-_UTILIZATION = Call("nvmlDeviceGetUtilizationRates")  # percent, over up to the last second
-_MEMORY = Call("nvmlDeviceGetMemoryInfo")  # bytes; what the driver reserves counts as used
-_POWER = Call("nvmlDeviceGetPowerUsage")  # milliwatts
-_POWER_LIMIT = Call("nvmlDeviceGetEnforcedPowerLimit", lasts_s=60)  # milliwatts; lowest of all
-_TEMPERATURE = Call("nvmlDeviceGetTemperature", (0,))  # NVML_TEMPERATURE_GPU; degrees Celsius
-_TEMPERATURE_FROM_CUDA_14 = Call("nvmlDeviceGetTemperatureV", (0,))
-_SM_CLOCK = Call("nvmlDeviceGetClockInfo", (1,))  # NVML_CLOCK_SM; megahertz
-_MEMORY_CLOCK = Call("nvmlDeviceGetClockInfo", (2,))  # NVML_CLOCK_MEM; megahertz
 _FAN = Call("nvmlDeviceGetFanSpeed")  # percent of the full speed
 _ENCODER = Call("nvmlDeviceGetEncoderUtilization")  # percent, and over how many microseconds
 _DECODER = Call("nvmlDeviceGetDecoderUtilization")
@@ -91,38 +98,40 @@ _REMAPPED_CORRECTABLE = Field(142)  # REMAPPED_COR; over the GPU's life
 _REMAPPED_UNCORRECTABLE = Field(143)  # REMAPPED_UNC
 
 COUNTERS = (
-    Counter("utilization_percentage", (_UTILIZATION,), lambda rates: rates.gpu, in_mig_mode=False),
+    Counter("utilization_percentage", (UTILIZATION,), lambda rates: rates.gpu, in_mig_mode=False),
     Counter(
         "memory_controller_utilization_percentage",
-        (_UTILIZATION,),
+        (UTILIZATION,),
         lambda rates: rates.memory,
         in_mig_mode=False,
     ),
-    Counter("memory_usage_megabytes", (_MEMORY,), _used_megabytes, in_mig_mode=False),
+    Counter("memory_usage_megabytes", (MEMORY,), _used_megabytes, in_mig_mode=False),
     Counter(
         "memory_usage_percentage",
-        (_MEMORY,),
+        (MEMORY,),
         lambda memory: _percentage(memory.used, memory.total),
         in_mig_mode=False,
     ),
-    Counter("power_usage_watts", (_POWER,), lambda milliwatts: milliwatts / 1e3),
-    Counter("power_usage_percentage", (_POWER, _POWER_LIMIT), _percentage),
-    Counter("power_limit_watts", (_POWER_LIMIT,), lambda milliwatts: milliwatts / 1e3),
+    Counter("power_usage_watts", (POWER,), lambda milliwatts: milliwatts / 1e3),
+    Counter("power_usage_percentage", (POWER, POWER_LIMIT), _percentage),
+    Counter("power_limit_watts", (POWER_LIMIT,), lambda milliwatts: milliwatts / 1e3 or None),
     Counter("energy_joules", (_ENERGY,), lambda millijoules: millijoules / 1e3, Kind.TOTAL),
     Counter(
         "energy_estimated_joules",
-        (_POWER,),
+        (POWER,),
         lambda milliwatts: milliwatts / 1e3,
         Kind.RATE,
         instead_of=_ENERGY,
     ),
-    Counter("temperature_celsius", (_TEMPERATURE,)),
-    Counter("temperature_celsius", (_TEMPERATURE_FROM_CUDA_14,), instead_of=_TEMPERATURE),
+    Counter("temperature_celsius", (TEMPERATURE,), _above_zero),
+    Counter(
+        "temperature_celsius", (TEMPERATURE_FROM_CUDA_14,), _above_zero, instead_of=TEMPERATURE
+    ),
     # A memory without a sensor may say 0 instead of "not supported".
-    Counter("memory_temperature_celsius", (_MEMORY_TEMPERATURE,), lambda celsius: celsius or None),
+    Counter("memory_temperature_celsius", (_MEMORY_TEMPERATURE,), _above_zero),
     Counter("fan_speed_percentage", (_FAN,)),
-    Counter("sm_clock_megahertz", (_SM_CLOCK,)),
-    Counter("memory_clock_megahertz", (_MEMORY_CLOCK,)),
+    Counter("sm_clock_megahertz", (SM_CLOCK,), _above_zero),
+    Counter("memory_clock_megahertz", (MEMORY_CLOCK,), _above_zero),
     Counter("throttled_power_seconds", (_HELD_BY_POWER,), lambda nanos: nanos / 1e9, Kind.TOTAL),
     Counter(
         "throttled_thermal_seconds", (_HELD_BY_TEMPERATURE,), lambda nanos: nanos / 1e9, Kind.TOTAL
@@ -160,9 +169,13 @@ class CounterReadings:
     Args:
         device: The GPU.
         in_mig_mode: Whether it is cut into instances.
+
+    Attributes:
+        are_only_zeros: Whether the last look found nothing but answers of 0.
     """
 
     def __init__(self, device: GuardedDevice, *, in_mig_mode: bool) -> None:
+        self.are_only_zeros = False
         self._device = device
         self._counters = [each for each in COUNTERS if each.in_mig_mode or not in_mig_mode]
         self._zeros: set[str] = (
@@ -179,11 +192,15 @@ class CounterReadings:
     def read(self, now_s: float) -> dict[str, float]:
         """Readings by name after `gpu_<index>_`: gauges, and totals since the first reading."""
         answers: dict[Any, Any] = dict(self._device.ask_fields(self._fields, now_s))
+        asked = list(self._active())
+        for ask in (ask for counter in asked for ask in counter.asks):
+            if ask not in answers and isinstance(ask, Call):
+                answers[ask] = self._device.ask(ask, now_s)
+        self.are_only_zeros = are_only_zeros(answers)
+        if self.are_only_zeros:
+            return {}
         readings: dict[str, float] = {}
-        for counter in self._active():
-            for ask in counter.asks:
-                if ask not in answers and isinstance(ask, Call):
-                    answers[ask] = self._device.ask(ask, now_s)
+        for counter in asked:
             arguments = [answers.get(ask) for ask in counter.asks]
             if None in arguments:
                 continue
@@ -207,7 +224,7 @@ class CounterReadings:
     @property
     def has_no_own_memory(self) -> bool:
         """Whether the GPU has said that it reports no memory, as one does that uses the host's."""
-        return self._device.has_given_up(_MEMORY)
+        return self._device.has_given_up(MEMORY)
 
     def _active(self) -> Iterator[Counter]:
         replaced = {

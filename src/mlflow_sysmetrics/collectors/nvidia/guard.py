@@ -119,5 +119,7 @@ class GuardedDevice:
             else:
                 self._kept.clear()
                 # Without what was asked: a GPU that is lost fails in all, and is one thing to say.
-                warn_once(f"{self}: {error}; what fails is tried again at growing intervals")
+                warn_once(
+                    f"{self}: {error}; what fails is left out and tried again at growing intervals"
+                )
         logger.debug("%s: %s: %s", self, what, error)

@@ -320,7 +320,12 @@ def test_nothing_is_divided_by_a_total_of_zero(install_nvml: Install, open_colle
 
     readings = _of(0, collector.collect())
 
-    zeros = ["memory_usage_megabytes", "memory_usage_percentage", "power_usage_percentage"]
+    zeros = [
+        "memory_usage_megabytes",
+        "memory_usage_percentage",
+        "power_usage_percentage",
+        "power_limit_watts",
+    ]
     assert not readings.keys() & {*zeros}
     reason = "the driver reports 0, as it does where there is none"
     assert f"GPU 0 does not report {', '.join(zeros)}: {reason}" in collector.notes()
@@ -460,7 +465,10 @@ def test_a_gpu_lost_in_mid_run_is_warned_about_once(
     assert {name.partition("_")[2][0] for name in readings} == {"0"}
     assert lost.called > 40
     assert [record.getMessage() for record in caplog.records] == [
-        "mlflow-sysmetrics: GPU 1: GPU is lost; what fails is tried again at growing intervals"
+        (
+            "mlflow-sysmetrics: GPU 1: GPU is lost: it fell off the bus; reset it or reboot the "
+            "host; what fails is left out and tried again at growing intervals"
+        )
     ]
 
 
