@@ -95,7 +95,9 @@ class _ThisMachine:
 
     def probes(self, budget_s: float) -> Probes:
         with self._lock:
-            if self._probes is None:
+            if self._probes is not None:
+                self._probes.read_again()
+            else:
                 static = (fact for fact in FACTS if fact != _DISK)
                 self._probes = Probes(static, Host(), budget_s)
             return self._probes

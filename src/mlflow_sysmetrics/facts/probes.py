@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from mlflow_sysmetrics.facts.gpu import GpusNotToldError
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import Transient, Unavailable
 from mlflow_sysmetrics.notices import logger
 from mlflow_sysmetrics.sources import ParseError
 
@@ -27,10 +27,12 @@ class Outcome:
     Attributes:
         tags: Its tags; empty where the host does not have the subject.
         error: Why it failed; empty where it did not.
+        is_final: Whether reading it again would tell no more.
     """
 
     tags: Mapping[str, str]
     error: str = ""
+    is_final: bool = True
 
 
 def read_fact(fact: Fact, host: Host) -> Outcome:
@@ -38,6 +40,8 @@ def read_fact(fact: Fact, host: Host) -> Outcome:
     name, read = fact
     try:
         return Outcome(read(host))
+    except Transient as reason:
+        return Outcome({}, f"{name}: {reason}", is_final=False)
     except Unavailable as absence:
         logger.debug("no fact %s: %s", name, absence)
         return Outcome({})
@@ -77,6 +81,14 @@ class Probes:
         """Whether there is nothing more to wait for."""
         has_all = len(self._outcomes) == len(self._facts)
         return has_all or time.monotonic() >= self._deadline_s
+
+    def read_again(self) -> None:
+        """Read those that could not be read for want of a resource; nobody waits for them."""
+        again = [name for name, outcome in self._outcomes.items() if not outcome.is_final]
+        for fact in self._facts:
+            if fact[0] in again:
+                del self._outcomes[fact[0]]
+                self._start(fact)
 
     def outcomes(self) -> dict[str, Outcome]:
         """Outcomes by the facts' names, in their order."""

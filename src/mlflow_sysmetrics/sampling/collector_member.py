@@ -7,9 +7,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import Transient, Unavailable, is_short_of_descriptors
 from mlflow_sysmetrics.notices import logger
 from mlflow_sysmetrics.sampling.cpu_budget import CpuBudget
+from mlflow_sysmetrics.sampling.guard import Guard
 from mlflow_sysmetrics.sampling.window import Readings
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ class MayBlock:
 class Member:
     """A collector that is opened when it is first asked.
 
+    Where that fails it is tried again at growing intervals, unless the host does not have what
+    the collector reads.
+
     Args:
         name: Its name.
         opener: How to open it.
@@ -68,7 +72,8 @@ class Member:
         name: Its name.
         was_opened: Whether that has been tried.
         absence: Why it is absent; None where it is open.
-        is_gone: Whether what it reads was not there when it was last asked.
+        is_gone: Whether what it reads was not there when it was last asked; not so where it could
+            not be read for want of a resource, or failed.
         failures: How often it raised.
         cost_s: CPU time that its latest sample took.
     """
@@ -85,21 +90,40 @@ class Member:
         self._collector: Collector | None = None
         self._budget = CpuBudget(CPU_SHARE, host.clock.now_s() - _HEAD_START_S, math.inf)
         self._is_stretched = False
+        self._opening = Guard()
+
+    @property
+    def may_be_opened(self) -> bool:
+        """Whether it is worth a try now, or is open."""
+        return self._collector is not None or self._opening.allows(self._host.clock.now_s())
 
     def open(self) -> None:
-        """Open it, if this host has what it reads; does nothing when called again."""
-        if self.was_opened:
+        """Open it, if this host has what it reads; does nothing where it is open."""
+        if self._collector is not None or not self.may_be_opened:
             return
         try:
             self._collector = self._opener(self._host)
+            self.absence = None
         except Unavailable as reason:
-            self.absence = str(reason)
-            logger.debug("no %s metrics: %s", self.name, reason)
+            if isinstance(reason, Transient) or is_short_of_descriptors():
+                self._put_off(reason, str(reason))
+            else:
+                self._opening.give_up(reason)
+                self.absence = str(reason)
+                logger.debug("no %s metrics: %s", self.name, reason)
         except Exception as error:  # noqa: BLE001 - each part fails alone
-            self.absence = repr(error)
-            logger.warning("no %s metrics: %r", self.name, error)
-        self.is_gone = self._collector is None
+            self._put_off(error, repr(error))
+        self.is_gone = self._opening.has_given_up
         self.was_opened = True
+
+    def _put_off(self, error: Exception, reason: str) -> None:
+        """It cannot be opened now, which is said once."""
+        if self.absence is None:
+            logger.warning(
+                "no %s metrics for now, tried again at growing intervals: %s", self.name, reason
+            )
+        self.absence = reason
+        self._opening.fail(error, self._host.clock.now_s())
 
     def sample(self, *, is_last: bool) -> Readings | None:
         """Its readings, with the time at which it was asked; None where it has none now."""
@@ -123,6 +147,7 @@ class Member:
         collector, self._collector = self._collector, None
         if collector is None:
             return
+        self._opening.give_up(Unavailable("closed"))
         try:
             collector.close()
         except Exception as error:  # noqa: BLE001 - each part fails alone
@@ -146,7 +171,7 @@ class Member:
         try:
             return collector.collect()
         except Unavailable as reason:
-            self.is_gone = True
+            self.is_gone = not isinstance(reason, Transient)
             logger.debug("no %s readings this time: %s", self.name, reason)
         except Exception as error:  # noqa: BLE001 - each part fails alone
             self.failures += 1

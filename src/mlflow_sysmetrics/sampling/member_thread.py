@@ -43,7 +43,7 @@ class MemberThread:
             is_last: Whether it is the last one of a run.
             only_open: Open the collector and ask for nothing more.
         """
-        if self._is_running or self.member.absence is not None:
+        if self._is_running or not self.member.may_be_opened:
             return False
         self._thread = threading.Thread(
             target=self._run, args=(is_last, only_open), name="mlflow-sysmetrics-slow", daemon=True

@@ -10,7 +10,7 @@ import os
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import Transient, Unavailable
 from mlflow_sysmetrics.sources.gpu_inventory import Address
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ _WHY_NOT_OPEN: dict[int, str] = {
     ),
 }
 
+_NEVER_OPEN = _NEVER_SUPPORTED | _WHY_NOT_OPEN.keys() - {_Code.UNKNOWN}
+
 
 def open_nvml(host: Host) -> Nvml:
     """Open NVML.
@@ -183,7 +185,8 @@ class Nvml:
         except self.pynvml.NVMLError as error:
             self.close()
             reason = _WHY_NOT_OPEN.get(error.value, f"NVML cannot be opened: {error}")
-            raise Unavailable(reason) from error
+            kind = Unavailable if error.value in _NEVER_OPEN else Transient
+            raise kind(reason) from error
         if not self.device_count:
             self.close()
             raise Unavailable(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Absent, Unavailable
+from mlflow_sysmetrics.host import Absent, Unavailable, find_paths
 from mlflow_sysmetrics.settings import Settings
 from mlflow_sysmetrics.sources import amdgpu, intel_gpu, oneapi_visibility, rocm_visibility
 from mlflow_sysmetrics.sources.drm import read_cards
@@ -116,16 +115,13 @@ def read_devices(host: Host) -> tuple[Device, ...]:
 
 def count_nvidia_gpus(host: Host) -> int:
     """GPUs that the NVIDIA driver has here, whether or not NVML can be asked for them."""
-    return len(list((host.procfs / "driver/nvidia/gpus").glob("*")))
+    return len(find_paths(host.procfs, "driver/nvidia/gpus/*"))
 
 
 def has_nvidia_device(host: Host) -> bool:
     """Whether something of NVIDIA's is on Linux's PCI bus, with or without a driver."""
-    for path in host.sysfs.glob("bus/pci/devices/*/vendor"):
-        with suppress(Unavailable):
-            if host.read_text(path).strip() == _NVIDIA:
-                return True
-    return False
+    paths = find_paths(host.sysfs, "bus/pci/devices/*/vendor")
+    return any(host.read_text_or_empty(path) == _NVIDIA for path in paths)
 
 
 def _power_limit_watts(gpu: SysfsGpu) -> float | None:
