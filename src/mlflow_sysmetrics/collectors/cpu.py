@@ -39,7 +39,7 @@ class CpuCollector(Collector):
 
 def _times() -> dict[str, float]:
     times = psutil.cpu_times()
-    if min(times) < 0 or max(times) > _MOST_SECONDS:
+    if not all(0 <= each < _MOST_SECONDS for each in times):  # NaN is not, either
         raise ParseError("times of CPUs", str(times))
     # On Linux the kernel counts guest time within user and nice: once is enough.
     total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)

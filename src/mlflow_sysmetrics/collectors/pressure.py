@@ -9,7 +9,6 @@ from mlflow_sysmetrics.collectors.collector import Collector
 from mlflow_sysmetrics.collectors.subjects import Subjects
 from mlflow_sysmetrics.host import Transient, Unavailable
 from mlflow_sysmetrics.notices import logger
-from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.pressure import (
     cgroup_pressure_files,
     host_pressure_files,
@@ -82,15 +81,13 @@ def open_pressure(host: Host) -> PressureCollector:
 
 
 def _readable(files: Mapping[str, str]) -> dict[str, str]:
-    """Those that the kernel has, also where they are not as expected now."""
+    """Those that the kernel has, also where they cannot be read now."""
     readable = {}
     for resource, path in files.items():
         try:
             read_pressure(path)
-        except ParseError:
-            pass
         except Transient:
-            raise
+            pass
         except Unavailable as reason:
             logger.debug("no pressure: %s", reason)
             continue

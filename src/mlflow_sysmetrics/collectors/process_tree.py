@@ -91,7 +91,7 @@ class ProcessTreeCollector(Collector):
 
     def _gauges(self, uses: list[ProcessUse]) -> dict[str, float]:
         fds = [use.fds for use in uses if use.fds is not None]
-        gauges = {
+        gauges: dict[str, float] = {
             "process/num_processes": sum(use.threads > 0 for use in uses),
             "process/num_threads": sum(use.threads for use in uses),
         }

@@ -60,8 +60,9 @@ _DISK: Fact = ("disk", read_disk)
 def host_tags(budget_s: float = FACTS_BUDGET_S) -> dict[str, str]:
     """The tags of this machine, without those that MLFLOW_SYSMETRICS_EXCLUDE_TAGS names.
 
-    What does not change is read once a process; free disk space, and in which directory, each
-    time. Only the first call waits, `budget_s` at the most, and every one as long for a disk that
+    What does not change is read once a process, or again where it could not be for want of
+    descriptors, say; free disk space, and in which directory, each time. Only a call that reads
+    what does not change waits, `budget_s` at the most, and every one as long for a disk that
     hangs; a fact that answers later is in the later calls. Safe to call from several threads, and
     in a forked child.
     """

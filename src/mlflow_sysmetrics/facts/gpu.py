@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.facts.gpu_devices import describe_devices
 from mlflow_sysmetrics.facts.units import gigabytes
-from mlflow_sysmetrics.host import Absent, Unavailable
+from mlflow_sysmetrics.host import Absent, Transient, Unavailable
 from mlflow_sysmetrics.sources.amdgpu import read_amdgpu_version
 from mlflow_sysmetrics.sources.gpu_inventory import Inventory
 from mlflow_sysmetrics.sources.ioreg import read_ioreg
@@ -103,6 +103,9 @@ def read_gpu_metrics(host: Host) -> dict[str, str]:
     """Where the run's GPU metrics come from, and why not from elsewhere, too.
 
     Of hardware that is absent nothing is said, unless there is nothing else to say.
+
+    Raises:
+        Transient: A source cannot be looked for now.
     """
     names, absences = [], []
     reasons: dict[str, str] = {}
@@ -110,6 +113,8 @@ def read_gpu_metrics(host: Host) -> dict[str, str]:
         try:
             check(host)
             names.append(name)
+        except Transient:
+            raise
         except Absent as absence:
             absences.append(str(absence))
         except Unavailable as reason:

@@ -40,8 +40,8 @@ def read_fact(fact: Fact, host: Host) -> Outcome:
     name, read = fact
     try:
         return Outcome(read(host))
-    except Transient as reason:
-        return Outcome({}, f"{name}: {reason}", is_final=False)
+    except Transient as shortage:
+        return Outcome({}, f"{name}: {shortage}", is_final=False)
     except Unavailable as absence:
         logger.debug("no fact %s: %s", name, absence)
         return Outcome({})
@@ -83,12 +83,14 @@ class Probes:
         return has_all or time.monotonic() >= self._deadline_s
 
     def read_again(self) -> None:
-        """Read those that could not be read for want of a resource; nobody waits for them."""
-        again = [name for name, outcome in self._outcomes.items() if not outcome.is_final]
-        for fact in self._facts:
-            if fact[0] in again:
-                del self._outcomes[fact[0]]
-                self._start(fact)
+        """Read those again that could not be read for want of a resource, within the budget."""
+        again = [fact for fact in self._facts if self._is_worth_another_try(fact)]
+        if again:
+            self._deadline_s = time.monotonic() + self._budget_s
+        for fact in again:
+            del self._outcomes[fact[0]]
+            if thread := self._start(fact):
+                self._threads.append(thread)
 
     def outcomes(self) -> dict[str, Outcome]:
         """Outcomes by the facts' names, in their order."""
@@ -97,6 +99,10 @@ class Probes:
             name: self._outcomes.get(name) or Outcome({}, f"{name}: {late}")
             for name, _ in self._facts
         }
+
+    def _is_worth_another_try(self, fact: Fact) -> bool:
+        outcome = self._outcomes.get(fact[0])
+        return outcome is not None and not outcome.is_final
 
     def _start(self, fact: Fact) -> threading.Thread | None:
         """The thread that reads a fact; None where it is read already, for want of a thread."""

@@ -58,7 +58,7 @@ def _sensors(hwmon: Path) -> dict[str, Gauge]:
 
 def _labelled(hwmon: Path, kind: str, scale: float) -> dict[str, Gauge]:
     """The inputs of a kind by what their labels say: `temp2_label` is `junction`."""
-    gauges = {}
+    gauges: dict[str, Gauge] = {}
     for path in find_paths(hwmon, f"{kind}*_label"):
         reading = path.with_name(path.name.replace("_label", "_input"))
         if reading.exists():

@@ -116,7 +116,7 @@ def _tightest(
     bounds = [
         Bound(limit, cgroup.version, directory)
         for directory in cgroup.directories
-        if (limit := limit_of(cgroup.version, directory)) is not None
+        if (limit := limit_of(cgroup.version, directory))  # with 0 nothing could run
     ]
     tightest = min(bounds, key=lambda bound: bound.value, default=None)
     if tightest is None or _below(tightest.value, host_has) is None:
@@ -177,7 +177,7 @@ def parse_bytes_limit(text: str) -> int | None:
     if text == "max":
         return None
     limit = _decimal(text, "a memory limit")
-    return None if limit >= _V1_UNLIMITED_BYTES else limit or None
+    return None if limit >= _V1_UNLIMITED_BYTES else limit
 
 
 def parse_cpu_max(text: str) -> float | None:

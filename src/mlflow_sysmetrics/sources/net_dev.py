@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # An alias has a colon in its name.
 _LINE = re.compile(
-    r"^ *([^\s/]{1,15}): *([0-9]{1,20})(?: +[0-9]+){7} +([0-9]{1,20}) +[0-9]", re.MULTILINE
+    r"^ *(\S[^/\n]{0,63}?): *([0-9]{1,20})(?: +[0-9]+){7} +([0-9]{1,20}) +[0-9]", re.MULTILINE
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import Transient, Unavailable
 from mlflow_sysmetrics.sources import MOST, ParseError
 from mlflow_sysmetrics.sources.cgroup_paths import UNIFIED, find_cgroup
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
@@ -40,9 +40,12 @@ def read_pressure(path: str) -> dict[str, int]:
 
     Raises:
         Unavailable: The kernel keeps no PSI, or has it switched off.
-        ParseError: Its content is not as expected.
+        Transient: It cannot be read now, or is not as expected.
     """
-    return parse_pressure(read_kernel_text(path))
+    try:
+        return parse_pressure(read_kernel_text(path))
+    except ParseError as error:
+        raise Transient(f"{path}: {error}") from error
 
 
 def parse_pressure(text: str) -> dict[str, int]:

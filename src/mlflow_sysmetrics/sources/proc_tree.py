@@ -147,7 +147,8 @@ class ProcTree:
 
         It is `known` itself only where it has not run: starting a child may leave `stat` as it was.
         """
-        may_rest = known is not None and (self._tick + pid) % _REREAD_APART
+        is_known = known is not None and known.use.rss_bytes is not None
+        may_rest = is_known and (self._tick + pid) % _REREAD_APART
         clock_ns = process_clock_ns(pid) if self._has_cpu_clocks else None
         has_slept = known is not None and clock_ns is not None and clock_ns == known.clock_ns
         if has_slept and may_rest and not self._somebody_ended:
