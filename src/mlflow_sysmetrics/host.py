@@ -65,8 +65,14 @@ def unavailable(what: object, error: OSError) -> Unavailable:
     Returns:
         `Transient` where the process or the host was short of a resource.
     """
-    kind = Transient if error.errno in _WANT_OF_RESOURCE else Unavailable
+    kind = Transient if is_shortage(error) else Unavailable
     return kind(f"{what}: {error.strerror or error}")
+
+
+def is_shortage(error: Exception) -> bool:
+    """Whether something failed for want of a resource."""
+    of_system = isinstance(error, OSError) and error.errno in _WANT_OF_RESOURCE
+    return of_system or isinstance(error, Transient | MemoryError)
 
 
 def is_short_of_descriptors() -> bool:

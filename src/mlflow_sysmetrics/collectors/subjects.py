@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Unavailable
-from mlflow_sysmetrics.notices import logger
+from mlflow_sysmetrics.host import Unavailable, is_shortage
+from mlflow_sysmetrics.notices import logger, warn_of_shortage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,10 +32,14 @@ class Subjects:
             readings = read()
         except Unavailable as reason:
             self._reasons[subject] = str(reason)
+            if is_shortage(reason):
+                warn_of_shortage(subject, reason)
             return {}
         except Exception as error:  # noqa: BLE001 - whatever it is, the other subjects go on
             self._reasons[subject] = f"{type(error).__name__}: {error}"
-            if subject not in self._warned:
+            if is_shortage(error):
+                warn_of_shortage(subject, error)
+            elif subject not in self._warned:
                 self._warned.add(subject)
                 logger.warning(
                     "%s could not be read and is tried again at each sample: %r", subject, error

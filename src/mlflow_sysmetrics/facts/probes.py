@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from mlflow_sysmetrics.facts.gpu import GpusNotToldError
-from mlflow_sysmetrics.host import Transient, Unavailable
+from mlflow_sysmetrics.host import Transient, Unavailable, is_short_of_descriptors, is_shortage
 from mlflow_sysmetrics.notices import logger
 from mlflow_sysmetrics.sources import ParseError
 
@@ -39,17 +39,18 @@ def read_fact(fact: Fact, host: Host) -> Outcome:
     """Read one fact, whatever it raises."""
     name, read = fact
     try:
-        return Outcome(read(host))
+        return Outcome(read(host), is_final=not is_short_of_descriptors())
     except Transient as shortage:
         return Outcome({}, f"{name}: {shortage}", is_final=False)
     except Unavailable as absence:
         logger.debug("no fact %s: %s", name, absence)
-        return Outcome({})
+        return Outcome({}, is_final=not is_short_of_descriptors())
     except Exception as error:  # noqa: BLE001 - a fact may fail in ways that nobody foresaw
         logger.debug("fact %s failed", name, exc_info=True)
         is_foreseen = isinstance(error, GpusNotToldError | ParseError)
         reason = str(error) if is_foreseen else f"{type(error).__name__}: {error}"
-        return Outcome({}, f"{name}: {reason}")
+        is_final = not (is_shortage(error) or is_short_of_descriptors())
+        return Outcome({}, f"{name}: {reason}", is_final)
 
 
 class Probes:

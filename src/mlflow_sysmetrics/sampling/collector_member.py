@@ -7,8 +7,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from mlflow_sysmetrics.host import Transient, Unavailable, is_short_of_descriptors
-from mlflow_sysmetrics.notices import logger
+from mlflow_sysmetrics.host import (
+    Absent,
+    Transient,
+    Unavailable,
+    is_short_of_descriptors,
+    is_shortage,
+)
+from mlflow_sysmetrics.notices import logger, warn_of_shortage
 from mlflow_sysmetrics.sampling.cpu_budget import CpuBudget
 from mlflow_sysmetrics.sampling.guard import Guard
 from mlflow_sysmetrics.sampling.window import Readings
@@ -105,7 +111,8 @@ class Member:
             self._collector = self._opener(self._host)
             self.absence = None
         except Unavailable as reason:
-            if isinstance(reason, Transient) or is_short_of_descriptors():
+            is_absent = isinstance(reason, Absent)
+            if is_shortage(reason) or (not is_absent and is_short_of_descriptors()):
                 self._put_off(reason, str(reason))
             else:
                 self._opening.give_up(reason)
@@ -118,7 +125,9 @@ class Member:
 
     def _put_off(self, error: Exception, reason: str) -> None:
         """It cannot be opened now, which is said once."""
-        if self.absence is None:
+        if is_shortage(error):
+            warn_of_shortage(f"what the {self.name} metrics are made of", error)
+        elif self.absence is None:
             logger.warning(
                 "no %s metrics for now, tried again at growing intervals: %s", self.name, reason
             )
@@ -175,7 +184,9 @@ class Member:
             logger.debug("no %s readings this time: %s", self.name, reason)
         except Exception as error:  # noqa: BLE001 - each part fails alone
             self.failures += 1
-            if self.failures == 1:
+            if is_shortage(error):
+                warn_of_shortage(f"what the {self.name} metrics are made of", error)
+            elif self.failures == 1:
                 logger.warning(
                     "the %s collector failed and is asked again at the next sample: %r",
                     self.name,
