@@ -236,7 +236,7 @@ def test_a_gpus_figure_that_its_firmware_cannot_measure_is_left_out(tmp_path: Pa
     assert "gpu_1_utilization_percentage" in readings
 
 
-GARBLED = {
+GARBLED: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _: b"",
     "binary": lambda _: bytes(range(256)) * 8,
     "only NUL bytes": lambda content: bytes(len(content)),

@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.forks import BusyLock, Turn, hold_during_fork
+from mlflow_sysmetrics.notices import warn_of_shortage
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.sampling.collector_member import Member
@@ -50,9 +51,10 @@ class MemberThread:
         )
         try:
             self._thread.start()
-        except RuntimeError:
+        except RuntimeError as error:
             self._thread = None
             if threading.main_thread().is_alive():
+                warn_of_shortage(f"what the {self.member.name} metrics are made of", error)
                 return False
             self._run(is_last, only_open)
         return True
