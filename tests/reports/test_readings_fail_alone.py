@@ -12,6 +12,7 @@ import pytest
 
 from fakes.fake_proc import FakeProc
 from fakes.simulation import Simulation
+from mlflow_sysmetrics.collectors.collector import Collector
 from mlflow_sysmetrics.collectors.container import open_container
 from mlflow_sysmetrics.collectors.disk import open_disk
 from mlflow_sysmetrics.collectors.memory import open_memory
@@ -234,6 +235,22 @@ def test_a_gpus_figure_that_its_firmware_cannot_measure_is_left_out(tmp_path: Pa
     assert "gpu_0_utilization_percentage" not in readings
     assert "gpu_0_memory_usage_megabytes" in readings
     assert "gpu_1_utilization_percentage" in readings
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), 4294967.295])
+def test_a_figure_that_no_machine_has_is_left_out_whoever_reports_it(
+    value: float, host: Host
+) -> None:
+    class Odd(Collector):
+        def collect(self) -> dict[str, float]:
+            return {"gpu_0_temperature_celsius": value, "gpu_0_power_usage_watts": 300.0}
+
+    member = Member("odd", lambda _: Odd(), host)
+    member.open()
+    sample = member.sample(is_last=False)
+
+    assert sample is not None
+    assert sample.values == {"gpu_0_power_usage_watts": 300.0}
 
 
 GARBLED: dict[str, Callable[[bytes], bytes]] = {

@@ -18,6 +18,7 @@ from mlflow_sysmetrics.notices import logger, warn_of_shortage
 from mlflow_sysmetrics.sampling.cpu_budget import CpuBudget
 from mlflow_sysmetrics.sampling.guard import Guard
 from mlflow_sysmetrics.sampling.window import Readings
+from mlflow_sysmetrics.sources.plausible import is_plausible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,11 +175,18 @@ class Member:
             )
         return False
 
+    def _plausible(self, values: dict[str, float]) -> dict[str, float]:
+        """The values without those that no machine has."""
+        odd = [name for name, value in values.items() if not is_plausible(name, value)]
+        for name in odd:
+            logger.debug("%s is left out: it cannot be %r", name, values[name])
+        return {name: value for name, value in values.items() if name not in odd} if odd else values
+
     def _values_of(self, collector: Collector) -> dict[str, float]:
         began_s = time.thread_time()
         self.is_gone = False
         try:
-            return collector.collect()
+            return self._plausible(collector.collect())
         except Unavailable as reason:
             self.is_gone = not isinstance(reason, Transient)
             logger.debug("no %s readings this time: %s", self.name, reason)

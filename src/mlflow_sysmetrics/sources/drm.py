@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mlflow_sysmetrics.host import Transient, Unavailable, find_paths, unavailable
 from mlflow_sysmetrics.sources import MOST, ParseError
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_file
+from mlflow_sysmetrics.sources.plausible import is_plausible
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 _CARD = re.compile(r"card[0-9]+")
 _NUMBER = re.compile(r"[0-9]{1,20}")
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-_MOST_IN = {"percentage": 100.0, "watts": 1e5, "celsius": 1e3, "megahertz": 1e5, "megabytes": 1e11}
-"""Drivers report what they cannot measure as the largest number that the firmware's field holds."""
-
 _PCI_ID = re.compile(r"[0-9A-F]{4}:[0-9A-F]{4}")
 
 
@@ -141,7 +139,7 @@ def read_gauges(gauges: Mapping[str, Gauge]) -> dict[str, float]:
     for name, gauge in gauges.items():
         with suppress(Transient):
             value = gauge.read()
-            if value is not None and value <= _MOST_IN.get(name.rpartition("_")[2], MOST):
+            if value is not None and is_plausible(name, value):
                 values[name] = value
     return values
 
