@@ -111,22 +111,28 @@ class Member:
         try:
             self._collector = self._opener(self._host)
             self.absence = None
+        except Absent as reason:
+            self._give_up(reason)
         except Unavailable as reason:
-            is_absent = isinstance(reason, Absent)
-            if is_shortage(reason) or (not is_absent and is_short_of_descriptors()):
-                self._put_off(reason, str(reason))
+            if is_shortage(reason) or is_short_of_descriptors():
+                self._put_off(reason, is_for_want=True)
             else:
-                self._opening.give_up(reason)
-                self.absence = str(reason)
-                logger.debug("no %s metrics: %s", self.name, reason)
+                self._give_up(reason)
         except Exception as error:  # noqa: BLE001 - each part fails alone
-            self._put_off(error, repr(error))
+            self._put_off(error, is_for_want=is_shortage(error))
         self.is_gone = self._opening.has_given_up
         self.was_opened = True
 
-    def _put_off(self, error: Exception, reason: str) -> None:
+    def _give_up(self, reason: Unavailable) -> None:
+        """The host does not have what it reads."""
+        self.absence = str(reason)
+        self._opening.give_up(reason)
+        logger.debug("no %s metrics: %s", self.name, reason)
+
+    def _put_off(self, error: Exception, *, is_for_want: bool) -> None:
         """It cannot be opened now, which is said once."""
-        if is_shortage(error):
+        reason = str(error) if isinstance(error, Unavailable) else repr(error)
+        if is_for_want:
             warn_of_shortage(f"what the {self.name} metrics are made of", error)
         elif self.absence is None:
             logger.warning(

@@ -11,7 +11,6 @@ from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
 if TYPE_CHECKING:
     from mlflow_sysmetrics.host import Host
 
-_LINE = re.compile(r"^(\w+): +([0-9]{1,20}) kB$", re.MULTILINE)
 _MOST_BYTES = 1 << 56  # more than any processor can address
 
 
@@ -51,7 +50,7 @@ def parse_memory(text: str) -> Memory:
     Raises:
         ParseError: They do not report it, or more is available than there is.
     """
-    sizes = _parse(text)
+    sizes = _sizes(text, "MemTotal", "MemAvailable", "MemFree", "Buffers", "Cached")
     total = sizes.get("MemTotal")
     available = sizes.get("MemAvailable")
     if available is None and "MemFree" in sizes:
@@ -82,7 +81,7 @@ def parse_swap(text: str) -> Swap:
     Raises:
         ParseError: One of the lines is missing, or more is free than there is.
     """
-    sizes = _parse(text)
+    sizes = _sizes(text, "SwapTotal", "SwapFree")
     total, free = sizes.get("SwapTotal"), sizes.get("SwapFree")
     if total is None or free is None or free > total:
         raise ParseError("/proc/meminfo with swap", text)
@@ -107,16 +106,17 @@ def parse_meminfo_bytes(text: str, name: str) -> int:
     Raises:
         ParseError: There is no such line.
     """
-    sizes = _parse(text)
+    sizes = _sizes(text, name)
     if name not in sizes:
         raise ParseError(f"/proc/meminfo with {name}", text)
     return sizes[name]
 
 
-def _parse(text: str) -> dict[str, int]:
+def _sizes(text: str, *names: str) -> dict[str, int]:
     """Bytes by name, of the lines that can be read; of two with one name the first counts."""
     sizes: dict[str, int] = {}
-    for name, digits in _LINE.findall(text):
+    pattern = rf"^({'|'.join(names)}): +([0-9]{{1,20}}) kB$"
+    for name, digits in re.findall(pattern, text, re.MULTILINE):
         size_bytes = int(digits) * 1024
         if size_bytes < _MOST_BYTES:
             sizes.setdefault(name, size_bytes)
