@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from fakes.fake_nvml import error, load_gpu
 from fakes.fake_proc import FakeProc
 from fakes.simulation import Simulation
 from mlflow_sysmetrics.collectors.collector import Collector
@@ -17,6 +18,7 @@ from mlflow_sysmetrics.collectors.container import open_container
 from mlflow_sysmetrics.collectors.disk import open_disk
 from mlflow_sysmetrics.collectors.memory import open_memory
 from mlflow_sysmetrics.collectors.network import open_network
+from mlflow_sysmetrics.collectors.nvidia import open_nvidia
 from mlflow_sysmetrics.collectors.pressure import open_pressure
 from mlflow_sysmetrics.collectors.process_tree import open_process_tree
 from mlflow_sysmetrics.collectors.sysfs_gpu import open_amd
@@ -27,6 +29,8 @@ from mlflow_sysmetrics.sampling.collector_member import Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from fakes.fake_nvml import FakeNvml
 
 DATA = Path(__file__).parents[1] / "data"
 MEMINFO = """\
@@ -319,7 +323,7 @@ def _failing(*errors: Exception) -> Callable[[Host], object]:
 
 
 @pytest.mark.parametrize(
-    "error",
+    "failure",
     [
         OSError(24, "Too many open files"),
         OSError(11, "Resource temporarily unavailable"),
@@ -330,13 +334,32 @@ def _failing(*errors: Exception) -> Callable[[Host], object]:
     ],
     ids=repr,
 )
-def test_a_collector_that_failed_to_open_is_opened_later(host: Host, error: Exception) -> None:
+def test_a_collector_that_failed_to_open_is_opened_later(host: Host, failure: Exception) -> None:
     (host.procfs / "meminfo").write_text(MEMINFO)
-    member = Member("memory", _failing(error, error), host)  # type: ignore[arg-type] # a collector
+    member = Member("memory", _failing(failure, failure), host)  # type: ignore[arg-type] # a collector
     for pause_s in (0.0, 1.0, 2.0):
         assert member.sample(is_last=False) is None
         host.clock.pass_time(pause_s)  # type: ignore[attr-defined] # a Simulation
         member.open()
+
+    assert member.absence is None
+    assert member.sample(is_last=False) is not None
+
+
+@pytest.mark.usefixtures("outside_containers")
+def test_a_driver_that_failed_when_a_run_opened_is_asked_again(
+    tmp_path: Path, install_nvml: Callable[..., FakeNvml]
+) -> None:
+    nvml = install_nvml(load_gpu("h100"))
+    nvml.answers["nvmlInit"] = error("UNKNOWN")  # also for want of memory
+    host = Host(root=tmp_path, system="Linux", environ={}, clock=Simulation(1000.0))
+    member = Member("nvidia", open_nvidia, host)
+    member.open()
+    assert member.absence is not None
+
+    nvml.answers["nvmlInit"] = None
+    host.clock.pass_time(1.0)  # type: ignore[attr-defined] # a Simulation
+    member.open()
 
     assert member.absence is None
     assert member.sample(is_last=False) is not None
