@@ -11,7 +11,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import Transient, Unavailable, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ class CommandStream:
             reader.start()
         except RuntimeError as error:  # the interpreter is going down
             os.close(self._descriptor)
-            raise Unavailable(f"cannot read a command's output: {error}") from error
+            raise Transient(f"cannot read a command's output: {error}") from error
         _open_streams.add(self)
 
     def latest(self) -> str | None:
@@ -102,7 +102,10 @@ def _start(command: Sequence[str]) -> tuple[int, int]:
     executable = shutil.which(command[0])
     if executable is None:
         raise Unavailable(f"{command[0]} is not installed")
-    reading, writing = os.pipe()
+    try:
+        reading, writing = os.pipe()
+    except OSError as error:
+        raise unavailable(command[0], error) from error
     try:
         shell = subprocess.Popen(  # noqa: S603 - a fixed command found on the user's PATH
             ["/bin/sh", "-c", '"$@" &', "sh", executable, *command[1:]],
@@ -113,9 +116,12 @@ def _start(command: Sequence[str]) -> tuple[int, int]:
             start_new_session=True,  # a group of its own, which can be ended as one
         )
         shell.wait(_START_TIMEOUT_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         os.close(reading)
-        raise Unavailable(f"{command[0]} cannot be started: {error}") from error
+        raise unavailable(f"{command[0]} cannot be started", error) from error
+    except subprocess.TimeoutExpired as error:
+        os.close(reading)
+        raise Transient(f"{command[0]} cannot be started: {error}") from error
     finally:
         os.close(writing)
     return shell.pid, reading

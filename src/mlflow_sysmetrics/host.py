@@ -7,6 +7,8 @@ another one: a recorded tree under another root, a scripted command, a fake NVML
 from __future__ import annotations
 
 import contextlib
+import errno
+import fnmatch
 import importlib
 import os
 import platform
@@ -40,6 +42,55 @@ class Unavailable(Exception):  # noqa: N818 - a state of the host, not an error 
 
 class Absent(Unavailable):
     """Hardware that this host does not have: nothing is amiss."""
+
+
+class Transient(Unavailable):
+    """A source that cannot be read now, for want of a resource: worth another try."""
+
+
+_WANT_OF_RESOURCE = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.ETIMEDOUT)
+)
+"""Error numbers that say nothing about the source, but that the process or host is short of
+descriptors, memory, processes or time."""
+
+
+def unavailable(what: object, error: OSError) -> Unavailable:
+    """Why something cannot be read, as the exception to raise.
+
+    Args:
+        what: The file or command.
+        error: How opening or reading it failed.
+
+    Returns:
+        `Transient` where the process or the host was short of a resource.
+    """
+    kind = Transient if is_shortage(error) else Unavailable
+    return kind(f"{what}: {error.strerror or error}")
+
+
+def is_shortage(error: Exception) -> bool:
+    """Whether something failed for want of a resource."""
+    of_system = isinstance(error, OSError) and error.errno in _WANT_OF_RESOURCE
+    return of_system or isinstance(error, Transient | MemoryError)
+
+
+def is_short_of_descriptors() -> bool:
+    """Whether no file can be opened now: then what libraries find missing may well be there."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return True
+    return False
+
+
+def import_failure(what: str, error: Exception, remedy: str = "") -> Unavailable:
+    """Why a module cannot be imported, as the exception to raise.
+
+    Only a module that is not installed stays away; any other failure is worth another try.
+    """
+    kind = Unavailable if isinstance(error, ModuleNotFoundError) else Transient
+    return kind(f"{what} cannot be imported: {error}" + (f"; {remedy}" if remedy else ""))
 
 
 class Clock:
@@ -104,14 +155,21 @@ class Host:
             Unavailable: The file is absent or may not be read.
         """
         try:
-            return (self.root / path).read_text(encoding="utf-8", errors="replace")
+            content = (self.root / path).read_bytes()
         except OSError as error:
-            raise Unavailable(f"{path}: {error.strerror or error}") from error
+            raise unavailable(path, error) from error
+        return decode(content)
 
     def read_text_or_empty(self, path: Path | str) -> str:
-        """Read a small file as `read_text` does, stripped; empty where it cannot be read."""
+        """Read a small file as `read_text` does, stripped; empty where it is not there.
+
+        Raises:
+            Transient: It cannot be read now.
+        """
         try:
             return self.read_text(path).strip()
+        except Transient:
+            raise
         except Unavailable:
             return ""
 
@@ -150,10 +208,10 @@ class Host:
                 start_new_session=True,  # so that its own children end with it
             )
         except OSError as error:
-            raise Unavailable(f"{name}: {error.strerror or error}") from error
+            raise unavailable(name, error) from error
         output = _output_of(process, timeout_s)
         if output is None:
-            raise Unavailable(f"{name} did not answer within {timeout_s:g} s")
+            raise Transient(f"{name} did not answer within {timeout_s:g} s")
         if len(output) > _COMMAND_OUTPUT_BYTES:
             raise Unavailable(f"{name} printed more than {_COMMAND_OUTPUT_BYTES} bytes")
         if process.returncode != 0:
@@ -179,10 +237,45 @@ class Host:
         try:
             return importlib.import_module("pynvml")
         except Exception as error:  # a broken install raises whatever it likes
-            reason = f"pynvml (nvidia-ml-py) cannot be imported: {error}"
+            reason = import_failure("pynvml (nvidia-ml-py)", error)
             # Unlike a missing GPU, a missing or broken dependency is a fault of the environment.
             warn_once(f"GPUs are not read through NVML: {reason}")
-            raise Unavailable(reason) from error
+            raise reason from error
+
+
+def decode(content: bytes) -> str:
+    """Text of a file, less the NUL bytes that some kernels and lxcfs put after its end."""
+    return content.rstrip(b"\0").decode("utf-8", errors="replace")
+
+
+def find_paths(top: Path, pattern: str) -> list[Path]:
+    """The paths below `top` that a pattern such as `hwmon/hwmon*` fits, sorted; none without it.
+
+    Unlike `Path.glob`, which in some versions of Python takes a folder that cannot be listed for
+    an empty one.
+
+    Raises:
+        Transient: A folder cannot be listed now.
+    """
+    found = [top]
+    for part in pattern.split("/"):
+        if "*" in part:
+            found = [
+                path / name for path in found for name in fnmatch.filter(_names_in(path), part)
+            ]
+        else:
+            found = [path / part for path in found]
+    return sorted(path for path in found if os.path.lexists(path))
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - names are wanted
+    except OSError as error:
+        reason = unavailable(folder, error)
+        if isinstance(reason, Transient):
+            raise reason from error
+        return []
 
 
 def _output_of(process: subprocess.Popen[bytes], timeout_s: float) -> bytes | None:
@@ -211,7 +304,7 @@ def _output_of(process: subprocess.Popen[bytes], timeout_s: float) -> bytes | No
     except subprocess.TimeoutExpired:
         return None
     except RuntimeError as error:  # no thread may start at interpreter shutdown (Python 3.12+)
-        raise Unavailable(f"cannot read a command's output: {error}") from error
+        raise Transient(f"cannot read a command's output: {error}") from error
     finally:
         _end(process)
         if reader.ident is None:

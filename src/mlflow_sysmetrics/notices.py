@@ -32,6 +32,15 @@ logger = _Signed(logging.getLogger("mlflow_sysmetrics"), {})
 _said: set[str] = set()
 
 
+def warn_of_shortage(subject: str, error: Exception) -> None:
+    """Warn, once for all subjects, that something cannot be read for want of a resource."""
+    message = (
+        f"{subject} cannot be read now, and perhaps other metrics and tags: {error}; what is "
+        "missing is tried again"
+    )
+    warn_once(message, "shortage")
+
+
 def warn_once(message: str, subject: str | None = None) -> None:
     """Log a warning that this process has not logged before.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.collectors.collector import Collector
+from mlflow_sysmetrics.collectors.subjects import Subjects
 from mlflow_sysmetrics.host import Unavailable
 from mlflow_sysmetrics.sources.cgroup import read_cpu_bound, read_memory_bound
 from mlflow_sysmetrics.sources.cgroup_use import read_memory_use, read_oom_kills, read_throttling
@@ -26,17 +27,23 @@ class ContainerCollector(Collector):
     def __init__(self, memory: Bound | None, cpu: Bound | None) -> None:
         self._memory = memory
         self._cpu = cpu
+        self._subjects = Subjects()
 
     def collect(self) -> dict[str, float]:
         """Megabytes and a percentage, and counters of kills and periods."""
         readings: dict[str, float] = {}
-        with suppress(Unavailable):
-            if self._memory is not None:
-                readings |= _memory_readings(self._memory)
-        with suppress(Unavailable):
-            if self._cpu is not None:
-                readings |= _cpu_readings(self._cpu)
+        for subject, bound, read in (
+            ("the container's memory", self._memory, _memory_readings),
+            ("the container's OOM kills", self._memory, _oom_readings),
+            ("the container's CPU throttling", self._cpu, _cpu_readings),
+        ):
+            if bound is not None:
+                readings |= self._subjects.read(subject, partial(read, bound))
         return readings
+
+    def notes(self) -> list[str]:
+        """What it does not report, and why."""
+        return self._subjects.notes()
 
 
 def open_container(host: Host) -> ContainerCollector:
@@ -55,13 +62,14 @@ def open_container(host: Host) -> ContainerCollector:
 
 def _memory_readings(bound: Bound) -> dict[str, float]:
     used_bytes = read_memory_use(bound)
-    readings = {
+    return {
         "container/memory_usage_megabytes": used_bytes / 1e6,
         "container/memory_usage_percentage": 100 * used_bytes / bound.value,
     }
-    with suppress(Unavailable):
-        readings["container/oom_kills"] = read_oom_kills(bound)
-    return readings
+
+
+def _oom_readings(bound: Bound) -> dict[str, float]:
+    return {"container/oom_kills": read_oom_kills(bound)}
 
 
 def _cpu_readings(bound: Bound) -> dict[str, float]:

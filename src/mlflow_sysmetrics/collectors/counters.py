@@ -19,6 +19,10 @@ _RECENT_STEPS = 4
 answered. What was in it is not known, and nothing is made up for it."""
 
 
+_MOST_BYTES = 1 << 50
+"""No disk or network transfers so much between two samples: the counter was misread, or reset."""
+
+
 class KeyedTotal:
     """The sum of what counters under changing keys (interfaces, disks) rose by.
 
@@ -34,7 +38,9 @@ class KeyedTotal:
     def update(self, values: Mapping[str, float]) -> float:
         """Take in the counters as they stand, and return the total since the first update."""
         for key, value in values.items():
-            self._total += max(0.0, value - self._previous.get(key, value))
+            rise = value - self._previous.get(key, value)
+            if 0 < rise < _MOST_BYTES:
+                self._total += rise
         self._previous = dict(values)
         return self._total
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,7 @@ import psutil
 
 from mlflow_sysmetrics.collectors.collector import Collector
 from mlflow_sysmetrics.collectors.counters import KeyedTotal
-from mlflow_sysmetrics.host import Unavailable
-from mlflow_sysmetrics.notices import logger
+from mlflow_sysmetrics.collectors.subjects import Subjects
 from mlflow_sysmetrics.sources.diskstats import DiskBytes, is_physical_disk, read_diskstats
 
 if TYPE_CHECKING:
@@ -25,32 +25,42 @@ class DiskCollector(Collector):
 
     Args:
         working_directory: Where its file system is not the root's; None where it is.
-        transferred: Gives the counters by disk; None where there are none.
+        transferred: Gives the counters by disk; empty where there are none.
     """
 
     def __init__(
         self,
         working_directory: str | None,
-        transferred: Callable[[], dict[str, DiskBytes]] | None,
+        transferred: Callable[[], dict[str, DiskBytes]],
     ) -> None:
         self._working_directory = working_directory
         self._transferred = transferred
+        self._subjects = Subjects()
         self._read = KeyedTotal()
         self._written = KeyedTotal()
 
     def collect(self) -> dict[str, float]:
         """Megabytes and a percentage for space, bytes for the counters."""
-        readings = _space("disk", os.sep)
-        if self._working_directory is not None:
-            readings |= _space("working_disk", self._working_directory)
-        if self._transferred is not None and (disks := self._transferred()):
-            readings["disk_read_bytes"] = self._read.update(
-                {name: disk.read for name, disk in disks.items()}
-            )
-            readings["disk_write_bytes"] = self._written.update(
+        read = self._subjects.read
+        readings = read("space on the root file system", partial(_space, "disk", os.sep))
+        if (path := self._working_directory) is not None:
+            readings |= read(f"space in {path}", partial(_space, "working_disk", path))
+        return readings | read("what disks transfer", self._transfers)
+
+    def notes(self) -> list[str]:
+        """What it does not report, and why."""
+        return self._subjects.notes()
+
+    def _transfers(self) -> dict[str, float]:
+        disks = self._transferred()
+        if not disks:
+            return {}
+        return {
+            "disk_read_bytes": self._read.update({name: disk.read for name, disk in disks.items()}),
+            "disk_write_bytes": self._written.update(
                 {name: disk.written for name, disk in disks.items()}
-            )
-        return readings
+            ),
+        }
 
 
 def _space(subject: str, path: str) -> dict[str, float]:
@@ -64,12 +74,7 @@ def _space(subject: str, path: str) -> dict[str, float]:
 
 def open_disk(host: Host) -> DiskCollector:
     """Space exists on every host; the counters may not."""
-    working_directory = _working_directory_apart()
-    try:
-        return DiskCollector(working_directory, _transfer_source(host))
-    except Unavailable as reason:
-        logger.debug("no disk rates: %s", reason)
-        return DiskCollector(working_directory, None)
+    return DiskCollector(_working_directory_apart(), _transfer_source(host))
 
 
 def _working_directory_apart() -> str | None:
@@ -84,8 +89,6 @@ def _working_directory_apart() -> str | None:
 
 def _transfer_source(host: Host) -> Callable[[], dict[str, DiskBytes]]:
     if host.system != "Linux":
-        if not psutil.disk_io_counters(perdisk=True):
-            raise Unavailable("the system reports no disk counters")
         return _psutil_transfers
     physical: dict[str, bool] = {}
 
@@ -95,11 +98,9 @@ def _transfer_source(host: Host) -> Callable[[], dict[str, DiskBytes]]:
             physical[name] = is_physical_disk(host, name)
         return {name: disk for name, disk in disks.items() if physical[name]}
 
-    if not transfers():
-        raise Unavailable("/proc/diskstats lists no physical disk")
     return transfers
 
 
 def _psutil_transfers() -> dict[str, DiskBytes]:
-    counters = psutil.disk_io_counters(perdisk=True, nowrap=False)
+    counters = psutil.disk_io_counters(perdisk=True, nowrap=False) or {}
     return {name: DiskBytes(each.read_bytes, each.write_bytes) for name, each in counters.items()}

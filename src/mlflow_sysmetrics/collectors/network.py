@@ -11,7 +11,7 @@ import psutil
 
 from mlflow_sysmetrics.collectors.collector import Collector
 from mlflow_sysmetrics.collectors.counters import KeyedTotal
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import Transient
 from mlflow_sysmetrics.sources.net_dev import InterfaceBytes, read_net_dev
 
 if TYPE_CHECKING:
@@ -116,11 +116,11 @@ def open_network(host: Host) -> NetworkCollector:
     """Open the interface counters.
 
     Raises:
-        Unavailable: The host has no interface.
+        Transient: The host has no interface now.
     """
     read = partial(read_net_dev, host) if host.system == "Linux" else _read_by_psutil
     if not read():
-        raise Unavailable("the system shows no network interface")
+        raise Transient("the system shows no network interface")
     return NetworkCollector(host, read)
 
 

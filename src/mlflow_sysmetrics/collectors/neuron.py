@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.collectors.guard import Guard
 from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.sampling.guard import Guard
 from mlflow_sysmetrics.sources.neuron_monitor import (
     COMMAND,
     check_neuron_monitor,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.collectors.collector import Collector
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.collectors.subjects import Subjects
+from mlflow_sysmetrics.host import Transient, Unavailable
 from mlflow_sysmetrics.notices import logger
 from mlflow_sysmetrics.sources.pressure import (
     cgroup_pressure_files,
@@ -35,18 +37,29 @@ class PressureCollector(Collector):
 
     def __init__(self, files: Mapping[str, Mapping[str, str]]) -> None:
         self._files = files
+        self._subjects = Subjects()
 
     def collect(self) -> dict[str, float]:
         """Counters in microseconds."""
         readings: dict[str, float] = {}
         for prefix, paths in self._files.items():
             for resource, path in paths.items():
-                stalled_us = read_pressure(path)
-                for kind in _KINDS[resource]:
-                    if kind in stalled_us:
-                        name = f"{prefix}{resource}_{kind}_stalled_microseconds"
-                        readings[name] = stalled_us[kind]
+                read = partial(_stalls, prefix, resource, path)
+                readings |= self._subjects.read(path, read)
         return readings
+
+    def notes(self) -> list[str]:
+        """What it does not report, and why."""
+        return self._subjects.notes()
+
+
+def _stalls(prefix: str, resource: str, path: str) -> dict[str, float]:
+    stalled_us = read_pressure(path)
+    return {
+        f"{prefix}{resource}_{kind}_stalled_microseconds": stalled_us[kind]
+        for kind in _KINDS[resource]
+        if kind in stalled_us
+    }
 
 
 def open_pressure(host: Host) -> PressureCollector:
@@ -58,6 +71,8 @@ def open_pressure(host: Host) -> PressureCollector:
     files = {"pressure/": _readable(host_pressure_files(host))}
     try:
         files["container/pressure_"] = _readable(cgroup_pressure_files(host))
+    except Transient:
+        raise
     except Unavailable as reason:
         logger.debug("no pressure of a cgroup: %s", reason)
     if not any(files.values()):
@@ -66,12 +81,15 @@ def open_pressure(host: Host) -> PressureCollector:
 
 
 def _readable(files: Mapping[str, str]) -> dict[str, str]:
+    """Those that the kernel has, also where they cannot be read now."""
     readable = {}
     for resource, path in files.items():
         try:
             read_pressure(path)
+        except Transient:
+            pass
         except Unavailable as reason:
             logger.debug("no pressure: %s", reason)
-        else:
-            readable[resource] = path
+            continue
+        readable[resource] = path
     return readable

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import time
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
-import psutil
-
 from mlflow_sysmetrics.collectors.collector import Collector
+from mlflow_sysmetrics.collectors.memory import read_total_memory
+from mlflow_sysmetrics.collectors.subjects import Subjects
 from mlflow_sysmetrics.collectors.tree_totals import TreeTotals
+from mlflow_sysmetrics.host import Transient
 from mlflow_sysmetrics.sampling.cpu_budget import CpuBudget
 from mlflow_sysmetrics.sources.cgroup import read_cpu_count, read_limits
 from mlflow_sysmetrics.sources.proc_tree import ProcTree
 from mlflow_sysmetrics.sources.psutil_tree import PsutilTree
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlflow_sysmetrics.host import Clock, Host
     from mlflow_sysmetrics.sources.process_use import ProcessSource, ProcessUse
 
@@ -35,16 +39,21 @@ class ProcessTreeCollector(Collector):
     Args:
         source: Lists the processes.
         cpus: CPUs that the tree may use.
-        memory_bytes: Memory that the tree may use.
+        memory_bytes: Tells how much memory the tree may use.
         clock: Tells how much time has passed.
     """
 
     def __init__(
-        self, source: ProcessSource, cpus: float, memory_bytes: float, clock: Clock
+        self,
+        source: ProcessSource,
+        cpus: float,
+        memory_bytes: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._source = source
         self._cpus = cpus
         self._memory_bytes = memory_bytes
+        self._subjects = Subjects()
         self._clock = clock
         self._totals = TreeTotals(source.now(), inherits_io=source.inherits_io)
         self._private_budget = CpuBudget(PRIVATE_MEMORY_SHARE, clock.now_s(), _AT_ONCE_S)
@@ -72,20 +81,40 @@ class ProcessTreeCollector(Collector):
         return {
             **self._gauges(uses),
             **self._counters(),
-            **self._private_memory(sum(use.rss_bytes for use in uses)),
+            **self._subjects.read("the tree's memory", partial(self._memory, uses)),
+            **self._subjects.read("the tree's USS and PSS", partial(self._private_memory, uses)),
         }
 
+    def notes(self) -> list[str]:
+        """What it does not report, and why."""
+        return self._subjects.notes()
+
     def _gauges(self, uses: list[ProcessUse]) -> dict[str, float]:
-        rss_bytes = sum(use.rss_bytes for use in uses)
         fds = [use.fds for use in uses if use.fds is not None]
-        gauges = {
-            "process/memory_rss_megabytes": rss_bytes / 1e6,
-            "process/memory_vms_megabytes": sum(use.vms_bytes for use in uses) / 1e6,
-            "process/memory_usage_percentage": 100 * rss_bytes / self._memory_bytes,
+        gauges: dict[str, float] = {
             "process/num_processes": sum(use.threads > 0 for use in uses),
             "process/num_threads": sum(use.threads for use in uses),
         }
         return gauges | {"process/num_fds": sum(fds)} if fds else gauges
+
+    def _memory(self, uses: list[ProcessUse]) -> dict[str, float]:
+        """Sums over the tree.
+
+        Raises:
+            Transient: That of one process cannot be read now: a sum would be too small.
+        """
+        rss = [use.rss_bytes for use in uses if use.rss_bytes is not None]
+        vms = [use.vms_bytes for use in uses if use.vms_bytes is not None]
+        if len(rss) < len(uses) or len(vms) < len(uses):
+            raise Transient("the memory of a process is not reported now")
+        readings = {
+            "process/memory_rss_megabytes": sum(rss) / 1e6,
+            "process/memory_vms_megabytes": sum(vms) / 1e6,
+        }
+        return readings | self._subjects.read(
+            "the memory that the tree may use",
+            lambda: {"process/memory_usage_percentage": 100 * sum(rss) / self._memory_bytes()},
+        )
 
     def _counters(self) -> dict[str, float]:
         totals = self._totals
@@ -98,8 +127,9 @@ class ProcessTreeCollector(Collector):
             counters["process/io_write_bytes"] = totals.write_bytes
         return counters
 
-    def _private_memory(self, rss_bytes: int) -> dict[str, float]:
+    def _private_memory(self, uses: list[ProcessUse]) -> dict[str, float]:
         """USS and PSS, if they may be read now."""
+        rss_bytes = sum(use.rss_bytes or 0 for use in uses)
         last, self._last_is_next = self._last_is_next, False
         cost_s = rss_bytes * self._cost_s_per_byte
         within_share = self._private_budget.allows(cost_s, self._clock.now_s())
@@ -148,7 +178,7 @@ def open_process_tree(
     return ProcessTreeCollector(
         source,
         cpus=cpus or limits.cpus or read_cpu_count(host) or os.cpu_count() or 1,
-        memory_bytes=memory_bytes or limits.memory_bytes or psutil.virtual_memory().total,
+        memory_bytes=cache(lambda: memory_bytes or limits.memory_bytes or read_total_memory(host)),
         clock=host.clock,
     )
 

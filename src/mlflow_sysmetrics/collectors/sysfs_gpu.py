@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.collectors.counters import Integral, RisingTotal, Slope
 from mlflow_sysmetrics.collectors.gpu_totals import totals_of
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.collectors.subjects import Subjects
+from mlflow_sysmetrics.host import Transient, Unavailable
 from mlflow_sysmetrics.settings import Settings
 from mlflow_sysmetrics.sources import amdgpu, intel_gpu
 from mlflow_sysmetrics.sources.drm import read_gauges, read_number
@@ -40,10 +42,13 @@ class SysfsGpuCollector:
         self._gpus = gpus
         self._makes_totals = makes_totals
         self._notes = notes
+        self._subjects = Subjects()
 
     def collect(self) -> dict[str, float]:
         """Readings by name, of what each GPU reports now."""
-        by_index = {gpu.index: gpu.read() for gpu in self._gpus}
+        by_index = {
+            gpu.index: self._subjects.read(f"GPU {gpu.index}", gpu.read) for gpu in self._gpus
+        }
         readings = {
             f"gpu_{index}_{name}": value
             for index, values in by_index.items()
@@ -55,7 +60,8 @@ class SysfsGpuCollector:
 
     def notes(self) -> list[str]:
         """What it does not report, and why."""
-        return [*self._notes, *(note for gpu in self._gpus for note in gpu.notes())]
+        of_each = [note for gpu in self._gpus for note in (*gpu.notes(), *gpu.subjects.notes())]
+        return [*self._notes, *self._subjects.notes(), *of_each]
 
     def close(self) -> None:
         """Nothing is held."""
@@ -69,6 +75,8 @@ def open_amd(host: Host) -> SysfsGpuCollector:
     """
     try:
         own = open_own_processes(host)
+    except Transient:
+        raise
     except Unavailable as reason:
         note = f"what the run's own processes use of a GPU is not known: {reason}"
         return _open(host, (amdgpu.DRIVER,), None, [note])
@@ -124,6 +132,7 @@ class Gpu:
     ) -> None:
         self.index = gpu.index
         self.is_the_runs = not only_if_used
+        self.subjects = Subjects()
         self._host = host
         self._clock = host.clock
         self._gpu = gpu
@@ -133,12 +142,21 @@ class Gpu:
         self._estimated_joules = Integral()
 
     def read(self) -> dict[str, float]:
-        """What can be read now; nothing of a GPU that is powered down, nor is it woken up."""
+        """What can be read now; nothing of a GPU that is powered down, nor is it woken up.
+
+        Raises:
+            Unavailable: The GPU is no longer there.
+        """
+        if not os.path.exists(self._gpu.card.directory):  # noqa: PTH110 - Path.exists may raise
+            self._slopes.clear()
+            raise Unavailable(f"{self._gpu.card.directory} is no longer there")
         if self._gpu.card.is_asleep():
             self._slopes.clear()
             self._estimated_joules.update(0.0, self._clock.now_s())
             return {}
-        own_memory = self._own_memory()
+        own_memory = self.subjects.read(
+            f"what the run's processes have of GPU {self.index}", self._own_memory
+        )
         if not self.is_the_runs:
             return {}
         readings = read_gauges(self._gpu.gauges) | own_memory
@@ -176,7 +194,11 @@ class Gpu:
 
     def _add_memory_share(self, readings: dict[str, float]) -> None:
         used_megabytes = readings.get("memory_usage_megabytes")
-        if used_megabytes is not None and self._gpu.memory_bytes:
+        if used_megabytes is None or not self._gpu.memory_bytes:
+            return
+        if used_megabytes * 1e6 > self._gpu.memory_bytes:
+            del readings["memory_usage_megabytes"]  # one of the two was misread
+        else:
             readings["memory_usage_percentage"] = 100e6 * used_megabytes / self._gpu.memory_bytes
 
     def _add_utilization(self, readings: dict[str, float]) -> None:
@@ -187,7 +209,10 @@ class Gpu:
             readings["utilization_percentage"] = 100 * (1 - sum(known) / len(known))
 
     def _share_asleep(self, counter: Path) -> float | None:
-        slept_ms = read_number(counter)
+        try:
+            slept_ms = read_number(counter)
+        except Transient:
+            return None
         share = None if slept_ms is None else self._slope(counter, slept_ms / 1e3)
         return None if share is None else min(1.0, share)
 

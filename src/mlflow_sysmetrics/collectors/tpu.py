@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ class TpuCollector:
         }
         with suppress(Unavailable):
             for device, size in self._metrics.read(MEMORY_TOTAL).items():
-                if size > 0 and device in used_bytes:
+                if 0 < size >= used_bytes.get(device, math.inf):
                     share = used_bytes[device] / size
                     readings[f"tpu_{device}_memory_usage_percentage"] = 100 * share
                 elif not used_bytes.get(device):  # 0 of 0 is no reading
@@ -57,7 +58,8 @@ class TpuCollector:
         with suppress(Unavailable):
             duty = self._metrics.read(DUTY_CYCLE)
             for device, percent in by_device(duty, used_bytes).items():
-                readings[f"tpu_{device}_duty_cycle_percentage"] = percent
+                if percent <= 100:  # noqa: PLR2004 - percent
+                    readings[f"tpu_{device}_duty_cycle_percentage"] = percent
         return readings
 
     def notes(self) -> list[str]:

@@ -62,8 +62,9 @@ _DISK: Fact = ("disk", read_disk)
 def host_tags(budget_s: float = FACTS_BUDGET_S) -> dict[str, str]:
     """The tags of this machine, without those that MLFLOW_SYSMETRICS_EXCLUDE_TAGS names.
 
-    What does not change is read once a process; free disk space, and in which directory, each
-    time. Only the first call waits, `budget_s` at the most, and every one as long for a disk that
+    What does not change is read once a process, or again where it could not be for want of
+    descriptors, say; free disk space, and in which directory, each time. Only a call that reads
+    what does not change waits, `budget_s` at the most, and every one as long for a disk that
     hangs; a fact that answers later is in the later calls. Safe to call from several threads, and
     in a forked child.
     """
@@ -97,7 +98,9 @@ class _ThisMachine:
 
     def probes(self, budget_s: float) -> Probes:
         with self._lock:
-            if self._probes is None:
+            if self._probes is not None:
+                self._probes.read_again()
+            else:
                 static = (fact for fact in FACTS if fact != _DISK)
                 self._probes = Probes(static, Host(), budget_s)
             return self._probes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from mlflow_sysmetrics.facts.gpu import GpusNotToldError
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import Transient, Unavailable, is_short_of_descriptors, is_shortage
 from mlflow_sysmetrics.notices import logger
 from mlflow_sysmetrics.sources import ParseError
 
@@ -27,25 +27,30 @@ class Outcome:
     Attributes:
         tags: Its tags; empty where the host does not have the subject.
         error: Why it failed; empty where it did not.
+        is_final: Whether reading it again would tell no more.
     """
 
     tags: Mapping[str, str]
     error: str = ""
+    is_final: bool = True
 
 
 def read_fact(fact: Fact, host: Host) -> Outcome:
     """Read one fact, whatever it raises."""
     name, read = fact
     try:
-        return Outcome(read(host))
+        return Outcome(read(host), is_final=not is_short_of_descriptors())
+    except Transient as shortage:
+        return Outcome({}, f"{name}: {shortage}", is_final=False)
     except Unavailable as absence:
         logger.debug("no fact %s: %s", name, absence)
-        return Outcome({})
+        return Outcome({}, is_final=not is_short_of_descriptors())
     except Exception as error:  # noqa: BLE001 - a fact may fail in ways that nobody foresaw
         logger.debug("fact %s failed", name, exc_info=True)
         is_foreseen = isinstance(error, GpusNotToldError | ParseError)
         reason = str(error) if is_foreseen else f"{type(error).__name__}: {error}"
-        return Outcome({}, f"{name}: {reason}")
+        is_final = not (is_shortage(error) or is_short_of_descriptors())
+        return Outcome({}, f"{name}: {reason}", is_final)
 
 
 class Probes:
@@ -78,6 +83,16 @@ class Probes:
         has_all = len(self._outcomes) == len(self._facts)
         return has_all or time.monotonic() >= self._deadline_s
 
+    def read_again(self) -> None:
+        """Read those again that could not be read for want of a resource, within the budget."""
+        again = [fact for fact in self._facts if self._is_worth_another_try(fact)]
+        if again:
+            self._deadline_s = time.monotonic() + self._budget_s
+        for fact in again:
+            del self._outcomes[fact[0]]
+            if thread := self._start(fact):
+                self._threads.append(thread)
+
     def outcomes(self) -> dict[str, Outcome]:
         """Outcomes by the facts' names, in their order."""
         late = f"did not answer within {self._budget_s:g} s"
@@ -85,6 +100,10 @@ class Probes:
             name: self._outcomes.get(name) or Outcome({}, f"{name}: {late}")
             for name, _ in self._facts
         }
+
+    def _is_worth_another_try(self, fact: Fact) -> bool:
+        outcome = self._outcomes.get(fact[0])
+        return outcome is not None and not outcome.is_final
 
     def _start(self, fact: Fact) -> threading.Thread | None:
         """The thread that reads a fact; None where it is read already, for want of a thread."""

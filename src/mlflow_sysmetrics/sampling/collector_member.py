@@ -7,10 +7,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from mlflow_sysmetrics.host import Unavailable
-from mlflow_sysmetrics.notices import logger
+from mlflow_sysmetrics.host import (
+    Absent,
+    Transient,
+    Unavailable,
+    is_short_of_descriptors,
+    is_shortage,
+)
+from mlflow_sysmetrics.notices import logger, warn_of_shortage
 from mlflow_sysmetrics.sampling.cpu_budget import CpuBudget
+from mlflow_sysmetrics.sampling.guard import Guard
 from mlflow_sysmetrics.sampling.window import Readings
+from mlflow_sysmetrics.sources.plausible import is_plausible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +67,9 @@ class MayBlock:
 class Member:
     """A collector that is opened when it is first asked.
 
+    Where that fails it is tried again at growing intervals, unless the host does not have what
+    the collector reads.
+
     Args:
         name: Its name.
         opener: How to open it.
@@ -68,7 +79,8 @@ class Member:
         name: Its name.
         was_opened: Whether that has been tried.
         absence: Why it is absent; None where it is open.
-        is_gone: Whether what it reads was not there when it was last asked.
+        is_gone: Whether what it reads was not there when it was last asked; not so where it could
+            not be read for want of a resource, or failed.
         failures: How often it raised.
         cost_s: CPU time that its latest sample took.
     """
@@ -85,21 +97,49 @@ class Member:
         self._collector: Collector | None = None
         self._budget = CpuBudget(CPU_SHARE, host.clock.now_s() - _HEAD_START_S, math.inf)
         self._is_stretched = False
+        self._opening = Guard()
+
+    @property
+    def may_be_opened(self) -> bool:
+        """Whether it is worth a try now, or is open."""
+        return self._collector is not None or self._opening.allows(self._host.clock.now_s())
 
     def open(self) -> None:
-        """Open it, if this host has what it reads; does nothing when called again."""
-        if self.was_opened:
+        """Open it, if this host has what it reads; does nothing where it is open."""
+        if self._collector is not None or not self.may_be_opened:
             return
         try:
             self._collector = self._opener(self._host)
+            self.absence = None
+        except Absent as reason:
+            self._give_up(reason)
         except Unavailable as reason:
-            self.absence = str(reason)
-            logger.debug("no %s metrics: %s", self.name, reason)
+            if is_shortage(reason) or is_short_of_descriptors():
+                self._put_off(reason, is_for_want=True)
+            else:
+                self._give_up(reason)
         except Exception as error:  # noqa: BLE001 - each part fails alone
-            self.absence = repr(error)
-            logger.warning("no %s metrics: %r", self.name, error)
-        self.is_gone = self._collector is None
+            self._put_off(error, is_for_want=is_shortage(error))
+        self.is_gone = self._opening.has_given_up
         self.was_opened = True
+
+    def _give_up(self, reason: Unavailable) -> None:
+        """The host does not have what it reads."""
+        self.absence = str(reason)
+        self._opening.give_up(reason)
+        logger.debug("no %s metrics: %s", self.name, reason)
+
+    def _put_off(self, error: Exception, *, is_for_want: bool) -> None:
+        """It cannot be opened now, which is said once."""
+        reason = str(error) if isinstance(error, Unavailable) else repr(error)
+        if is_for_want:
+            warn_of_shortage(f"what the {self.name} metrics are made of", error)
+        elif self.absence is None:
+            logger.warning(
+                "no %s metrics for now, tried again at growing intervals: %s", self.name, reason
+            )
+        self.absence = reason
+        self._opening.fail(error, self._host.clock.now_s())
 
     def sample(self, *, is_last: bool) -> Readings | None:
         """Its readings, with the time at which it was asked; None where it has none now."""
@@ -123,6 +163,7 @@ class Member:
         collector, self._collector = self._collector, None
         if collector is None:
             return
+        self._opening.give_up(Unavailable("closed"))
         try:
             collector.close()
         except Exception as error:  # noqa: BLE001 - each part fails alone
@@ -140,17 +181,26 @@ class Member:
             )
         return False
 
+    def _plausible(self, values: dict[str, float]) -> dict[str, float]:
+        """The values without those that no machine has."""
+        odd = [name for name, value in values.items() if not is_plausible(name, value)]
+        for name in odd:
+            logger.debug("%s is left out: it cannot be %r", name, values[name])
+        return {name: value for name, value in values.items() if name not in odd} if odd else values
+
     def _values_of(self, collector: Collector) -> dict[str, float]:
         began_s = time.thread_time()
         self.is_gone = False
         try:
-            return collector.collect()
+            return self._plausible(collector.collect())
         except Unavailable as reason:
-            self.is_gone = True
+            self.is_gone = not isinstance(reason, Transient)
             logger.debug("no %s readings this time: %s", self.name, reason)
         except Exception as error:  # noqa: BLE001 - each part fails alone
             self.failures += 1
-            if self.failures == 1:
+            if is_shortage(error):
+                warn_of_shortage(f"what the {self.name} metrics are made of", error)
+            elif self.failures == 1:
                 logger.warning(
                     "the %s collector failed and is asked again at the next sample: %r",
                     self.name,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mlflow_sysmetrics.notices import warn_once
 from mlflow_sysmetrics.sampling.collector_member import MayBlock, Member
+from mlflow_sysmetrics.sampling.guard import Guard
 from mlflow_sysmetrics.sampling.member_thread import MemberThread
 from mlflow_sysmetrics.sampling.window import Readings
 
@@ -51,7 +52,7 @@ class CollectorSet:
     def __init__(self, host: Host, openers: Callable[[], Openers] = default_openers) -> None:
         self._host = host
         self._openers: Callable[[], Openers] | None = openers
-        self._import_failure: str | None = None
+        self._importing = Guard()
         self._members: list[Member] = []
         self._threads: dict[Member, MemberThread] = {}  # of those that may block
         self._latest: list[Readings] = []
@@ -63,8 +64,8 @@ class CollectorSet:
 
         In the order in which they are asked; known once opened.
         """
-        if self._import_failure is not None:
-            return {"all": self._import_failure}
+        if self._importing.reason is not None:
+            return {"all": self._importing.reason}
         return {each.name: each.absence for each in self._members if each.was_opened}
 
     @property
@@ -84,20 +85,25 @@ class CollectorSet:
         return [note for member in self._members for note in member.notes()]
 
     def load(self) -> None:
-        """Import the collectors; does nothing when called again.
+        """Import the collectors; does nothing where that is done, or is not worth a try now.
 
         Beside a busy main thread an import takes seconds, since each of its many small reads
         then waits for the interpreter's lock; so it is better done in that thread.
         """
-        openers, self._openers = self._openers, None
-        if openers is None:
+        now_s = self._host.clock.now_s()
+        if self._openers is None or not self._importing.allows(now_s):
             return
         try:
-            named = openers()
+            named = self._openers()
         except Exception as error:  # noqa: BLE001 - psutil broken at import, for one
-            self._import_failure = repr(error)
+            if isinstance(error, ModuleNotFoundError):
+                self._importing.give_up(error)
+            else:  # for want of descriptors, say
+                self._importing.fail(error, now_s)
             warn_once(f"no metrics can be collected: {error!r}")
             return
+        self._openers = None
+        self._importing.succeed()
         for name, opener in named:
             member = Member(name, opener, self._host)
             self._members.append(member)
@@ -133,6 +139,7 @@ class CollectorSet:
 
     def close(self) -> None:
         """Close every collector; may be called twice."""
+        self._openers = None
         for thread in self._threads.values():
             thread.close(PATIENCE_S)
         while self._members:

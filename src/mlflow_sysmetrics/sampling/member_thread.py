@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.forks import BusyLock, Turn, hold_during_fork
+from mlflow_sysmetrics.notices import warn_of_shortage
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.sampling.collector_member import Member
@@ -43,16 +44,17 @@ class MemberThread:
             is_last: Whether it is the last one of a run.
             only_open: Open the collector and ask for nothing more.
         """
-        if self._is_running or self.member.absence is not None:
+        if self._is_running or not self.member.may_be_opened:
             return False
         self._thread = threading.Thread(
             target=self._run, args=(is_last, only_open), name="mlflow-sysmetrics-slow", daemon=True
         )
         try:
             self._thread.start()
-        except RuntimeError:
+        except RuntimeError as error:
             self._thread = None
             if threading.main_thread().is_alive():
+                warn_of_shortage(f"what the {self.member.name} metrics are made of", error)
                 return False
             self._run(is_last, only_open)
         return True

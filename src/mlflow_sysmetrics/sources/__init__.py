@@ -6,6 +6,9 @@ pure and raises `ParseError` for text that is not what it parses.
 
 from __future__ import annotations
 
+MOST = 1 << 63
+"""No counter or size comes near this; a negative number printed without its sign is above it."""
+
 
 class ParseError(ValueError):
     """Text that is not in the format a parser knows; the message quotes its beginning."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from mlflow_sysmetrics.host import find_paths
 from mlflow_sysmetrics.sources.drm import is_there
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class PciDevice(NamedTuple):
 
 def read_pci_devices(host: Host, vendor: str) -> Iterator[PciDevice]:
     """The PCI devices of a vendor, by their addresses; none outside Linux."""
-    for folder in sorted(host.sysfs.glob("bus/pci/devices/*")) if host.system == "Linux" else ():
+    for folder in find_paths(host.sysfs, "bus/pci/devices/*") if host.system == "Linux" else ():
         if host.read_text_or_empty(folder / "vendor") != vendor:
             continue
         yield PciDevice(
@@ -77,7 +78,11 @@ def has_nvidia_hardware(host: Host) -> bool:
     return (
         bool(_gpus(host, NVIDIA))
         or any(is_there(host.root / place) for place in _NVIDIA_PLACES)
-        or any(True for files in _NVIDIA_FILES for _ in (host.root / "dev").glob(files))
+        or any(
+            is_there(path)
+            for name in _NVIDIA_FILES
+            for path in find_paths(host.root, f"dev/{name}")
+        )
     )
 
 

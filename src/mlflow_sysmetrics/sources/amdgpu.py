@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import re
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import Transient, Unavailable, find_paths
 from mlflow_sysmetrics.sources.drm import Gauge, is_there, present, read_number
+from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +37,8 @@ EVERY_GPU_HAS = {
     "memory_usage_megabytes": "mem_info_vram_used",
 }
 """Readings, and their files, that only a virtual function or a masked /sys lacks."""
+
+_UNIQUE_ID = re.compile(r"[0-9a-f]{1,16}")
 
 _PWM_TO_PERCENT = 100 / 255
 
@@ -76,12 +79,13 @@ def _sensors(hwmon: Path) -> dict[str, Gauge]:
 
 def _labelled(hwmon: Path, kind: str, scale: float) -> dict[str, Gauge]:
     """The inputs of a kind by what their labels say: `temp2_label` is `junction`."""
-    gauges = {}
-    for path in sorted(hwmon.glob(f"{kind}*_label")):
+    gauges: dict[str, Gauge] = {}
+    for path in find_paths(hwmon, f"{kind}*_label"):
         reading = path.with_name(path.name.replace("_label", "_input"))
         if is_there(reading):
-            with suppress(OSError):
-                gauges[path.read_text(errors="replace").strip()] = Gauge(reading, scale)
+            label = _text(path)
+            if label is not None:
+                gauges.setdefault(label, Gauge(reading, scale))
     return gauges
 
 
@@ -104,16 +108,24 @@ def is_integrated(card: Card) -> bool:
 
 def unique_id(card: Card) -> str | None:
     """Its id as ROCm's variables spell it, `GPU-` and 16 digits; None where it has none."""
-    try:
-        digits = (card.device / "unique_id").read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    return f"GPU-{digits.lower():0>16}" if digits else None
+    digits = (_text(card.device / "unique_id") or "").lower()
+    return f"GPU-{digits:0>16}" if _UNIQUE_ID.fullmatch(digits) else None
 
 
 def read_amdgpu_version(host: Host) -> str | None:
     """Version of the driver that comes with ROCm; None of the kernel's own, which has none."""
+    return host.read_text_or_empty("sys/module/amdgpu/version") or None
+
+
+def _text(path: Path) -> str | None:
+    """The content of a small file; None where it is not there.
+
+    Raises:
+        Transient: It cannot be read now.
+    """
     try:
-        return host.read_text("sys/module/amdgpu/version").strip() or None
+        return read_kernel_text(str(path)).strip()
+    except Transient:
+        raise
     except Unavailable:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import Transient, Unavailable
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.cgroup_paths import find_cgroup
 from mlflow_sysmetrics.sources.meminfo import parse_meminfo_bytes
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _Value = TypeVar("_Value")
 
 _MOST_DIGITS = 20  # of 2^64
+_HIGHEST_CPU = 1 << 16  # no kernel is built for more
 
 _V1_UNLIMITED_BYTES = 1 << 62
 """Version 1 says "no limit" as 2^63 rounded down to a page; no real limit comes near."""
@@ -56,9 +57,12 @@ class Bound:
 
 
 def read_limits(host: Host) -> Limits:
-    """What bounds the process, from its cgroups and its affinity. Never raises.
+    """What bounds the process, from its cgroups and its affinity.
 
     Without cgroups, and on other systems than Linux, nothing does.
+
+    Raises:
+        Transient: That cannot be read now.
     """
     if host.system != "Linux":
         return Limits()
@@ -112,12 +116,14 @@ def _tightest(
     """The least limit among a group and its ancestors, if it is below what the host has."""
     try:
         cgroup = find_cgroup(host, controller)
+    except Transient:
+        raise
     except Unavailable:
         return None
     bounds = [
         Bound(limit, cgroup.version, directory, cgroup.directories[0])
         for directory in reversed(cgroup.directories)
-        if (limit := limit_of(cgroup.version, directory)) is not None
+        if (limit := limit_of(cgroup.version, directory))  # with 0 nothing could run
     ]
     # Of several with the same limit the topmost, for that is used by the most.
     tightest = min(bounds, key=lambda bound: bound.value, default=None)
@@ -138,6 +144,8 @@ def _cpuset_files(host: Host) -> Iterator[Path]:
     """Where a cpuset may be set; the nearest group that has one has its ancestors' heeded."""
     try:
         cgroup = find_cgroup(host, "cpuset")
+    except Transient:
+        raise
     except Unavailable:
         return
     effective = "cpuset.effective_cpus" if cgroup.version == 1 else "cpuset.cpus.effective"
@@ -162,6 +170,8 @@ def _number(host: Host, path: Path, parse: Callable[[str], _Value]) -> _Value | 
     """The content of a small file; None where it is absent or not what the parser knows."""
     try:
         return parse(host.read_text(path).strip())
+    except Transient:
+        raise
     except (Unavailable, ValueError):
         return None
 
@@ -223,7 +233,7 @@ def count_cpus(text: str) -> int:
         first, dash, last = part.partition("-")
         low = _decimal(first, "a CPU list")
         high = _decimal(last, "a CPU list") if dash else low
-        if high < low:
+        if high < low or high > _HIGHEST_CPU:
             raise ParseError("a CPU list", text)
         count += high - low + 1
     return count

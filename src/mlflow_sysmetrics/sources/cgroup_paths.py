@@ -113,17 +113,20 @@ def parse_cgroup(text: str) -> dict[str, str]:
         0::/system.slice/ssh.service
 
     Raises:
-        ParseError: A line is otherwise.
+        ParseError: No line looks so.
     """
-    groups = {}
+    groups: dict[str, str] = {}
     for line in text.splitlines():
         hierarchy, _, rest = line.partition(":")
         controllers, colon, path = rest.partition(":")
         if not hierarchy.isdecimal() or not colon or not path.startswith("/"):
-            raise ParseError("a line of /proc/<pid>/cgroup", line)
+            continue
         # Said of a group that was removed while the process is still in it.
         path = path.removesuffix(" (deleted)")
-        groups.update(dict.fromkeys(controllers.split(","), path))
+        for controller in controllers.split(","):
+            groups.setdefault(controller, path)
+    if not groups:
+        raise ParseError("/proc/<pid>/cgroup", text)
     return groups
 
 
@@ -135,14 +138,16 @@ def parse_mountinfo(text: str) -> list[CgroupMount]:
         35 31 0:32 /docker/3f1a /sys/fs/cgroup/memory ro,nosuid shared:9 - cgroup cgroup rw,memory
 
     Raises:
-        ParseError: A line is otherwise.
+        ParseError: No line looks so.
     """
     mounts = []
+    has_lines = False
     for line in text.splitlines():
         mount, dash, file_system = line.partition(" - ")
         fields, kind = mount.split(" "), file_system.split(" ")
         if not dash or len(fields) < _MOUNTINFO_FIELDS or len(kind) < _FILE_SYSTEM_FIELDS:
-            raise ParseError("a line of mountinfo", line)
+            continue
+        has_lines = True
         if kind[0] == "cgroup":
             controllers = frozenset(kind[2].split(","))
         elif kind[0] == "cgroup2":
@@ -150,6 +155,8 @@ def parse_mountinfo(text: str) -> list[CgroupMount]:
         else:
             continue
         mounts.append(CgroupMount(_unescaped(fields[3]), _unescaped(fields[4]), controllers))
+    if not has_lines:
+        raise ParseError("mountinfo", text)
     return mounts
 
 

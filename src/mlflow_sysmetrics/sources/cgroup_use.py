@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.host import Unavailable
-from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.sources import MOST, ParseError
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflow_sysmetrics.sources.cgroup import Bound
+
+
+_NUMBER = re.compile(r"([0-9]{1,20})\n?")
+_KEYED = re.compile(r"^([\w.]+) ([0-9]{1,20})$", re.MULTILINE | re.ASCII)
 
 
 def read_memory_use(bound: Bound) -> int:
@@ -60,10 +65,10 @@ def parse_single(text: str) -> int:
     Raises:
         ParseError: It is otherwise.
     """
-    try:
-        return int(text)
-    except ValueError:
-        raise ParseError("a number", text) from None
+    match = _NUMBER.fullmatch(text)
+    if match is None or int(match[1]) >= MOST:
+        raise ParseError("a number", text)
+    return int(match[1])
 
 
 def parse_keyed(text: str) -> dict[str, int]:
@@ -73,12 +78,15 @@ def parse_keyed(text: str) -> dict[str, int]:
         nr_throttled 12
 
     Raises:
-        ParseError: A line is otherwise.
+        ParseError: No line looks so.
     """
-    try:
-        return {name: int(number) for name, number in map(str.split, text.splitlines())}
-    except ValueError:
-        raise ParseError("a file of names and numbers", text) from None
+    fields: dict[str, int] = {}
+    for name, number in _KEYED.findall(text):
+        if int(number) < MOST:
+            fields.setdefault(name, int(number))
+    if not fields:
+        raise ParseError("a file of names and numbers", text)
+    return fields
 
 
 def _read_fields(directory: Path, file: str, *names: str) -> list[int]:

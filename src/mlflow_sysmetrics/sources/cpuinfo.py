@@ -53,7 +53,9 @@ def parse_cpuinfo(text: str) -> str:
     Raises:
         ParseError: No line has a colon.
     """
-    blocks = [_fields(block) for block in re.split(r"\n\s*\n", text)]
+    # A last line that does not end was cut off.
+    whole, _, _ = text.rpartition("\n")
+    blocks = [_fields(block) for block in re.split(r"\n\s*\n", whole or text)]
     if not any(blocks):
         raise ParseError("/proc/cpuinfo", text)
     per_cpu = [_collapsed(_core_name(block)) for block in blocks]

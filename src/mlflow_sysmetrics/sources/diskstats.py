@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.sources import MOST, ParseError
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.host import Host
 
 _SECTOR_BYTES = 512  # the unit of this file, whatever the disk's own sectors are
+
+_LINE = re.compile(
+    r"^ *[0-9]+ +[0-9]+ (\S{1,31})(?: [0-9]+){2} ([0-9]{1,20})(?: [0-9]+){3} ([0-9]{1,20})"
+    r"(?: [0-9]+){4}",
+    re.MULTILINE,
+)
 
 
 class DiskBytes(NamedTuple):
@@ -24,20 +32,19 @@ def parse_diskstats(text: str) -> dict[str, DiskBytes]:
     """Transferred bytes by device name.
 
     A line is `254 0 vda 15089 9385 2153210 10488 8635 60310 4505840 19180 …`: after the name the
-    third number is sectors read, the seventh sectors written.
+    third number is sectors read, the seventh sectors written. Other lines are passed over, such as
+    those of partitions with four numbers that some kernels print.
 
     Raises:
-        ParseError: A line does not look so.
+        ParseError: No line looks so.
     """
-    devices = {}
-    for line in text.splitlines():
-        fields = line.split()
-        try:
-            devices[fields[2]] = DiskBytes(
-                int(fields[5]) * _SECTOR_BYTES, int(fields[9]) * _SECTOR_BYTES
-            )
-        except (IndexError, ValueError):
-            raise ParseError("/proc/diskstats", line) from None
+    devices: dict[str, DiskBytes] = {}
+    for name, read, written in _LINE.findall(text):
+        counters = DiskBytes(int(read) * _SECTOR_BYTES, int(written) * _SECTOR_BYTES)
+        if max(counters) < MOST:
+            devices.setdefault(name, counters)
+    if not devices and text.strip():
+        raise ParseError("/proc/diskstats", text)
     return devices
 
 
@@ -56,4 +63,5 @@ def is_physical_disk(host: Host, name: str) -> bool:
 
     What passes through those is counted once more on the disks under them.
     """
-    return (host.sysfs / "block" / name.replace("/", "!") / "device").exists()
+    # Path.exists raises where that may not be looked at.
+    return os.path.exists(host.sysfs / "block" / name.replace("/", "!") / "device")  # noqa: PTH110

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlflow_sysmetrics.host import Unavailable
-from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.host import Transient, Unavailable, find_paths, unavailable
+from mlflow_sysmetrics.sources import MOST, ParseError
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_file
+from mlflow_sysmetrics.sources.plausible import is_plausible
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -61,12 +63,12 @@ class Card:
     @property
     def render_node(self) -> str | None:
         """The file in `/dev/dri` through which programs compute on it; None where it has none."""
-        return next((path.name for path in self.device.glob("drm/renderD*")), None)
+        return next((path.name for path in find_paths(self.device, "drm/renderD*")), None)
 
     @property
     def hwmon(self) -> Path | None:
         """The directory of its sensors; None where the driver shows none."""
-        return next(iter(sorted(self.device.glob("hwmon/hwmon*"))), None)
+        return next(iter(find_paths(self.device, "hwmon/hwmon*")), None)
 
     def is_asleep(self) -> bool:
         """Whether the kernel has powered it down; most readings would wake it up."""
@@ -83,7 +85,7 @@ class Gauge(NamedTuple):
     scale: float = 1.0
 
     def read(self) -> float | None:
-        """Its value; None where it cannot be read now."""
+        """Its value; None where there is none, or none that may be."""
         number = read_number(self.path)
         return None if number is None else number * self.scale
 
@@ -93,11 +95,13 @@ def read_cards(host: Host, drivers: Collection[str]) -> tuple[Card, ...]:
     if host.system != "Linux":
         return ()
     cards = []
-    for directory in host.sysfs.glob("class/drm/card*"):
+    for directory in find_paths(host.sysfs, "class/drm/card*"):
         if _CARD.fullmatch(directory.name) is None:  # a connector, `card1-DP-1`
             continue
         try:
             pci = parse_uevent(host.read_text(directory / "device/uevent"))
+        except Transient:
+            raise
         except (Unavailable, ParseError):  # not a PCI device: a partition of a card, say
             continue
         if pci.driver in drivers:
@@ -140,16 +144,30 @@ def is_there(path: Path) -> bool:
 
 
 def read_gauges(gauges: Mapping[str, Gauge]) -> dict[str, float]:
-    """Values by name; one that cannot be read now is left out."""
-    values = {name: gauge.read() for name, gauge in gauges.items()}
-    return {name: value for name, value in values.items() if value is not None}
+    """Values by name; one that cannot be read now, or is beyond all measure, is left out."""
+    values: dict[str, float] = {}
+    for name, gauge in gauges.items():
+        with suppress(Transient):
+            value = gauge.read()
+            if value is not None and is_plausible(name, value):
+                values[name] = value
+    return values
 
 
 def read_number(path: Path) -> int | None:
-    """A whole number that a file holds; None where it holds none."""
+    """A whole number that a file holds; None where it holds none, or is not there.
+
+    Raises:
+        Transient: It cannot be read now.
+    """
     try:
         return parse_number(read_kernel_file(str(path)))
-    except (OSError, ParseError):
+    except ParseError:
+        return None
+    except OSError as error:
+        reason = unavailable(path, error)
+        if isinstance(reason, Transient):
+            raise reason from error
         return None
 
 
@@ -171,6 +189,6 @@ def parse_number(content: bytes) -> int:
         ParseError: It is none.
     """
     text = content.decode(errors="replace").strip()
-    if _NUMBER.fullmatch(text) is None:
+    if _NUMBER.fullmatch(text) is None or int(text) >= MOST:
         raise ParseError("a whole number", text)
     return int(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlflow_sysmetrics.host import find_paths
 from mlflow_sysmetrics.sources.drm import Gauge, is_there, present, read_number
 
 if TYPE_CHECKING:
@@ -52,20 +53,22 @@ def find_idle_counters(card: Card) -> list[Path]:
     engines have a GT of their own on newer chips and are not looked at.
     """
     if card.pci.driver == "xe":
-        return sorted(card.device.glob("tile*/gt0/gtidle/idle_residency_ms"))
+        return find_paths(card.device, "tile*/gt0/gtidle/idle_residency_ms")
     places = ("gt/gt0/rc6_residency_ms", "power/rc6_residency_ms")
     return [path for place in places if is_there(path := card.directory / place)][:1]
 
 
 def memory_bytes(card: Card) -> int | None:
     """Size of its own memory; None where not reported, as by i915, and where it has none."""
-    sizes = [read_number(path) for path in card.device.glob("tile*/physical_vram_size_bytes")]
+    sizes = [
+        read_number(path) for path in find_paths(card.device, "tile*/physical_vram_size_bytes")
+    ]
     return sum(size for size in sizes if size) or None
 
 
 def count_tiles(card: Card) -> int:
     """Into how many devices Level Zero may divide it."""
-    return max(1, len(list(card.device.glob("tile[0-9]*"))))
+    return max(1, len(find_paths(card.device, "tile[0-9]*")))
 
 
 def is_integrated(card: Card) -> bool:

@@ -1,13 +1,14 @@
 """Fast reads of procfs and sysfs files, for what is read at every tick.
 
-A `Path` and a text layer cost several times what the kernel takes for these.
+A `Path` and a text layer cost several times what the kernel takes for these. NUL bytes after the
+end, which some kernels and lxcfs put there, are left out.
 """
 
 from __future__ import annotations
 
 import os
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import decode, unavailable
 
 _MOST_BYTES = 16384
 _CHUNK_BYTES = 65536
@@ -21,7 +22,7 @@ def read_kernel_file(path: str) -> bytes:
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return os.read(descriptor, _MOST_BYTES)
+        return os.read(descriptor, _MOST_BYTES).rstrip(b"\0")
     finally:
         os.close(descriptor)
 
@@ -37,7 +38,7 @@ def read_long_kernel_file(path: str) -> bytes:
         chunks = []
         while chunk := os.read(descriptor, _CHUNK_BYTES):
             chunks.append(chunk)
-        return b"".join(chunks)
+        return b"".join(chunks).rstrip(b"\0")
     finally:
         os.close(descriptor)
 
@@ -55,5 +56,5 @@ def read_kernel_text(path: str, *, is_long: bool = False) -> str:
     try:
         content = read_long_kernel_file(path) if is_long else read_kernel_file(path)
     except OSError as error:
-        raise Unavailable(f"{path}: {error.strerror}") from error
-    return content.decode(errors="replace")
+        raise unavailable(path, error) from error
+    return decode(content)

@@ -6,12 +6,12 @@ ROCm computes through it; what only draws (OpenGL, Vulkan) is not there.
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import Transient, Unavailable, find_paths, unavailable
 from mlflow_sysmetrics.sources import ParseError
-from mlflow_sysmetrics.sources.drm import read_number
+from mlflow_sysmetrics.sources.drm import parse_number
+from mlflow_sysmetrics.sources.kernel_file import read_kernel_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -47,15 +47,19 @@ def read_nodes(host: Host) -> tuple[Node, ...]:
 
     Of another GPU the kernel shows the process nothing here.
     """
-    folders = host.sysfs.glob(f"{_KFD}/topology/nodes/*")
+    folders = find_paths(host.sysfs, f"{_KFD}/topology/nodes/*")
     nodes = []
     for folder in sorted(
         (each for each in folders if each.name.isdecimal()), key=lambda each: int(each.name)
     ):
-        with suppress(Unavailable, ParseError):
+        try:
             kfd_id = host.read_text(folder / "gpu_id").strip()
             if kfd_id != _NO_GPU:
                 nodes.append(parse_node(kfd_id, host.read_text(folder / "properties")))
+        except Transient:
+            raise
+        except (Unavailable, ParseError):  # may not be used by this process
+            continue
     return tuple(nodes)
 
 
@@ -88,12 +92,23 @@ def parse_node(kfd_id: str, properties: str) -> Node:
 
 
 def read_memory_by_pid(host: Host, kfd_ids: Collection[str]) -> dict[int, int]:
-    """Bytes of a GPU's memory that each process has, by process ids of the host's namespace."""
+    """Bytes of a GPU's memory that each process has, by process ids of the host's namespace.
+
+    Raises:
+        Unavailable: That of one process cannot be read, so that a sum would be too small.
+        ParseError: It is not as expected.
+    """
     used: dict[int, int] = {}
     for kfd_id in kfd_ids:
-        for path in host.sysfs.glob(f"{_KFD}/proc/*/vram_{kfd_id}"):
-            used_bytes = read_number(path)
-            if used_bytes is not None and path.parent.name.isdecimal():
-                pid = int(path.parent.name)
-                used[pid] = used.get(pid, 0) + used_bytes
+        for path in find_paths(host.sysfs, f"{_KFD}/proc/*/vram_{kfd_id}"):
+            if not path.parent.name.isdecimal():
+                continue
+            try:
+                used_bytes = parse_number(read_kernel_file(str(path)))
+            except (FileNotFoundError, ProcessLookupError):  # it has ended
+                continue
+            except OSError as error:
+                raise unavailable(path, error) from error
+            pid = int(path.parent.name)
+            used[pid] = used.get(pid, 0) + used_bytes
     return used

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.sources import MOST, ParseError
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.host import Host
 
-_HEADER_LINES = 2
+# An alias has a colon in its name.
+_LINE = re.compile(
+    r"^ *(\S[^/\n]{0,63}?): *([0-9]{1,20})(?: +[0-9]+){7} +([0-9]{1,20}) +[0-9]", re.MULTILINE
+)
 
 
 class InterfaceBytes(NamedTuple):
@@ -36,17 +40,16 @@ def parse_net_dev(text: str) -> dict[str, InterfaceBytes]:
     """Transferred bytes by interface.
 
     After two lines of headings a line is `  eth0: 1296211 9385 0 0 0 0 0 0 504840 19180 …`: the
-    first number is bytes received, the ninth bytes sent.
+    first number is bytes received, the ninth bytes sent. Other lines are passed over.
 
     Raises:
-        ParseError: A line does not look so.
+        ParseError: There are neither headings nor a line that looks so.
     """
-    interfaces = {}
-    for line in text.splitlines()[_HEADER_LINES:]:
-        name, _, numbers = line.rpartition(":")  # an alias has a colon in its name
-        fields = numbers.split()
-        try:
-            interfaces[name.strip()] = InterfaceBytes(int(fields[0]), int(fields[8]))
-        except (IndexError, ValueError):
-            raise ParseError("/proc/net/dev", line) from None
+    interfaces: dict[str, InterfaceBytes] = {}
+    for name, received, sent in _LINE.findall(text):
+        counters = InterfaceBytes(int(received), int(sent))
+        if max(counters) < MOST:
+            interfaces.setdefault(name, counters)
+    if not interfaces and "|" not in text:
+        raise ParseError("/proc/net/dev", text)
     return interfaces

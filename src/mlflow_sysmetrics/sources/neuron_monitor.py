@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_sysmetrics.host import Absent, Unavailable
-from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.host import Absent, Unavailable, find_paths
+from mlflow_sysmetrics.sources import MOST, ParseError
 from mlflow_sysmetrics.sources.accelerator_hardware import has_neuron_hardware
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from mlflow_sysmetrics.host import Host
 
@@ -21,6 +19,7 @@ COMMAND = ("neuron-monitor",)
 """Without a configuration it reports every 5 seconds, one line a report."""
 
 _CORE = re.compile(r"[0-9]{1,6}")
+_NO_AMOUNT = (ValueError, TypeError, OverflowError)
 
 
 class CoreUse(NamedTuple):
@@ -42,7 +41,7 @@ def check_neuron_monitor(host: Host) -> None:
         Absent: There is no such device.
         Unavailable: It cannot be asked; the message says why.
     """
-    if not any(True for _ in (host.root / "dev").glob("neuron[0-9]*")):
+    if not find_paths(host.root, "dev/neuron[0-9]*"):
         if has_neuron_hardware(host):
             raise Unavailable(
                 "there is a Neuron device, but no /dev/neuron0; install aws-neuronx-dkms, or give "
@@ -67,44 +66,47 @@ def parse_neuron_monitor(text: str) -> CoreUse:
     Raises:
         ParseError: It is no such report.
     """
-    utilization: dict[int, float] = defaultdict(float)
-    memory: dict[int, float] = defaultdict(float)
     try:
-        for runtime in json.loads(text)["neuron_runtime_data"] or ():
-            for core, percent in _utilizations(runtime["report"]):
-                utilization[core] += percent
-            for core, used_bytes in _memory(runtime["report"]):
-                memory[core] += used_bytes
+        runtimes = json.loads(text)["neuron_runtime_data"] or ()
+        reports = [runtime["report"] for runtime in runtimes]
+        return CoreUse(
+            _added_up(each for report in reports for each in _utilizations(report)),
+            _added_up(each for report in reports for each in _memory(report)),
+        )
     # RecursionError: JSON nested too deep
-    except (
-        ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
-    ) as error:  # fmt: skip
+    except (*_NO_AMOUNT, KeyError, AttributeError, RecursionError) as error:
         raise ParseError("a report of neuron-monitor", text) from error
-    return CoreUse(dict(utilization), dict(memory))
 
 
-def _utilizations(report: dict[str, Any]) -> Iterator[tuple[int, float]]:
+def _added_up(amounts: Iterable[tuple[str, Any]]) -> dict[int, float]:
+    """Sums by core, without those for which one part is no amount: they would be too small."""
+    sums: dict[str, float] = {}
+    unknown: set[str] = set()
+    for core, amount in amounts:
+        try:
+            sums[core] = sums.get(core, 0.0) + _amount(amount)
+        except _NO_AMOUNT:
+            unknown.add(core)
+    return {int(core): sums[core] for core in sums.keys() - unknown if _CORE.fullmatch(core)}
+
+
+def _utilizations(report: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     cores = (report.get("neuroncore_counters") or {}).get("neuroncores_in_use") or {}
     for core, counters in cores.items():
         if "neuroncore_utilization" in counters:
-            yield _core(core), _amount(counters["neuroncore_utilization"])
+            yield core, counters["neuroncore_utilization"]
 
 
-def _memory(report: dict[str, Any]) -> Iterator[tuple[int, float]]:
+def _memory(report: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     used = (report.get("memory_used") or {}).get("neuron_runtime_used_bytes") or {}
     by_core = (used.get("usage_breakdown") or {}).get("neuroncore_memory_usage") or {}
     for core, parts in by_core.items():
-        yield _core(core), sum(map(_amount, parts.values()))
-
-
-def _core(text: str) -> int:
-    if _CORE.fullmatch(text) is None:
-        raise ValueError(text)
-    return int(text)
+        for part in parts.values():
+            yield core, part
 
 
 def _amount(number: float) -> float:
     amount = float(number)
-    if not math.isfinite(amount) or amount < 0:
+    if not 0 <= amount < MOST:  # nor NaN
         raise ValueError(number)
     return amount

@@ -10,7 +10,7 @@ import os
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_sysmetrics.host import Absent, Unavailable
+from mlflow_sysmetrics.host import Absent, Transient, Unavailable
 from mlflow_sysmetrics.sources.accelerator_hardware import has_nvidia_hardware
 from mlflow_sysmetrics.sources.gpu_inventory import Address
 
@@ -138,6 +138,7 @@ _WHY_NOT_OPEN: dict[int, str] = {
     ),
 }
 
+_NEVER_OPEN = _NEVER_SUPPORTED | _WHY_NOT_OPEN.keys() - {Code.UNKNOWN}
 
 _WITHOUT_HARDWARE = frozenset((Code.DRIVER_NOT_LOADED, Code.LIBRARY_NOT_FOUND))
 """What a host without a GPU says, too; all else comes from a driver that is loaded."""
@@ -157,10 +158,13 @@ def open_nvml(host: Host) -> Nvml:
 
     Raises:
         Absent: No pynvml or no driver, and Linux shows no GPU of NVIDIA's either.
+        Transient: It may open later.
         Unavailable: No pynvml, no driver, no GPU, or no way to them; the message says which.
     """
     try:
         nvml = Nvml(host.load_nvml())
+    except Transient:
+        raise
     except Unavailable as reason:
         if host.system == "Windows" or has_nvidia_hardware(host):
             raise
@@ -189,6 +193,13 @@ def _why_with_hardware(host: Host, reason: str) -> str:
             "vendors report nothing in WSL)"
         )
     return reason
+
+
+def _kind_of(code: int) -> type[Unavailable]:
+    """What it means that NVML cannot be opened: no GPU, never, or not now."""
+    if code in _WITHOUT_HARDWARE:
+        return Absent
+    return Unavailable if code in _NEVER_OPEN else Transient
 
 
 class Nvml:
@@ -243,8 +254,7 @@ class Nvml:
         except self.pynvml.NVMLError as error:
             self.close()
             reason = _WHY_NOT_OPEN.get(error.value, f"NVML cannot be opened: {_failure(error)}")
-            kind = Absent if error.value in _WITHOUT_HARDWARE else Unavailable
-            raise kind(reason) from error
+            raise _kind_of(error.value)(reason) from error
         if not self.device_count:
             self.close()
             raise Unavailable(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import Transient, Unavailable
 from mlflow_sysmetrics.sources import ParseError
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.host import Host
+
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def read_os_release(host: Host) -> dict[str, str]:
@@ -20,7 +24,9 @@ def read_os_release(host: Host) -> dict[str, str]:
     """
     try:
         return parse_os_release(host.read_text("etc/os-release"))
-    except Unavailable:
+    except Transient:
+        raise
+    except (Unavailable, ParseError):
         return parse_os_release(host.read_text("usr/lib/os-release"))
 
 
@@ -31,17 +37,16 @@ def parse_os_release(text: str) -> dict[str, str]:
         ID=ubuntu
 
     Raises:
-        ParseError: A line is not an assignment, or its quotes do not end.
+        ParseError: No line is such an assignment.
     """
     fields = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         if line.startswith("#"):
             continue
         key, is_assignment, value = line.partition("=")
-        if not is_assignment:
-            raise ParseError("an assignment of os-release", line)
-        try:
-            fields[key] = "".join(shlex.split(value))
-        except ValueError as error:
-            raise ParseError("an assignment of os-release", line) from error
+        if is_assignment and _KEY.fullmatch(key):
+            with suppress(ValueError):  # quotes that do not end
+                fields[key] = "".join(shlex.split(value))
+    if not fields:
+        raise ParseError("os-release", text)
     return fields

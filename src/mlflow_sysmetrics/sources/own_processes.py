@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import Unavailable, unavailable
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.host import Host
@@ -28,7 +28,11 @@ class OwnProcesses:
         self._known: dict[int, tuple[float, bool]] = {}  # when it started, whether it is in
 
     def has(self, pid: int) -> bool:
-        """Whether this process is one of the tree; False where it has ended."""
+        """Whether this process is one of the tree; False where it has ended.
+
+        Raises:
+            OSError: For want of descriptors, say.
+        """
         try:
             process = psutil.Process(pid)
             started_s = process.create_time()
@@ -57,7 +61,7 @@ def open_own_processes(host: Host) -> OwnProcesses:
         try:
             namespace = os.readlink(host.procfs / "self/ns/pid")  # noqa: PTH115 - no path
         except OSError as error:
-            raise Unavailable(f"the PID namespace cannot be read: {error.strerror}") from error
+            raise unavailable("the PID namespace cannot be read", error) from error
         if namespace != _HOSTS_PID_NAMESPACE:
             raise Unavailable(
                 "this process is in a PID namespace of its own, and the driver reports the host's "

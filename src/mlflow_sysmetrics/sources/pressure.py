@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Unavailable
-from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.host import Transient, Unavailable
+from mlflow_sysmetrics.sources import MOST, ParseError
 from mlflow_sysmetrics.sources.cgroup_paths import UNIFIED, find_cgroup
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
 
@@ -40,11 +40,12 @@ def read_pressure(path: str) -> dict[str, int]:
 
     Raises:
         Unavailable: The kernel keeps no PSI, or has it switched off.
+        Transient: It cannot be read now, or is not as expected.
     """
     try:
         return parse_pressure(read_kernel_text(path))
     except ParseError as error:
-        raise Unavailable(f"{path}: {error}") from error
+        raise Transient(f"{path}: {error}") from error
 
 
 def parse_pressure(text: str) -> dict[str, int]:
@@ -54,9 +55,12 @@ def parse_pressure(text: str) -> dict[str, int]:
         full avg10=0.00 avg60=0.00 avg300=0.00 total=0
 
     Raises:
-        ParseError: There is no line for `some`.
+        ParseError: There is neither line.
     """
-    stalled_us = {kind: int(total) for kind, total in _TOTAL.findall(text)}
-    if "some" not in stalled_us:
+    stalled_us: dict[str, int] = {}
+    for kind, total in _TOTAL.findall(text):
+        if int(total) < MOST:
+            stalled_us.setdefault(kind, int(total))
+    if not stalled_us:
         raise ParseError("pressure stall information", text)
     return stalled_us

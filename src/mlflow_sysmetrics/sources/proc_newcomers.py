@@ -14,6 +14,7 @@ given out is still the same.
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from mlflow_sysmetrics.host import Host
+
+_PID = re.compile(rb"[0-9]{1,10}")
 
 _FULL_LOOKS_APART = 8
 """Ask all after so many ticks anyhow: a list of children may miss one as another exits."""
@@ -54,8 +57,7 @@ class Newcomers:
 
     def prepare(self) -> None:
         """To be called before it is looked who is awake: what is born later shows next time."""
-        if self._tells_last_pid:
-            self._last_pid = read_kernel_file(f"{self._proc}/loadavg").split()[-1]
+        self._last_pid = self._read_last_pid() if self._tells_last_pid else None
 
     def find(self, threads: Mapping[int, int], awake: Collection[int]) -> list[int]:
         """The processes that are in the tree and not among its known members, parents first.
@@ -83,6 +85,14 @@ class Newcomers:
         self._seen.pop(str(pid), None)
         self._somebody_ended = True
 
+    def _read_last_pid(self) -> bytes | None:
+        """None where it cannot be read now."""
+        try:
+            last_pid = read_kernel_file(f"{self._proc}/loadavg").split()[-1]
+        except (OSError, IndexError):
+            return None
+        return last_pid if last_pid.isdigit() else None
+
     def _processes_on_host(self) -> int:
         """How many there are at most: the link count of /proc, without a look into it."""
         return os.stat(self._proc).st_nlink
@@ -109,7 +119,7 @@ class Newcomers:
                 children = read_long_kernel_file(f"{task}/{thread}/children")
             except UNREADABLE:
                 continue
-            yield from map(int, children.split())
+            yield from (int(child) for child in children.split() if _PID.fullmatch(child))
 
     def _by_listing(self, members: Collection[int]) -> list[int]:
         parents = self._parents_of_strangers(members)

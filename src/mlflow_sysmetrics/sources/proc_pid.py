@@ -6,7 +6,7 @@ import os
 import re
 from typing import NamedTuple
 
-from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.sources import MOST, ParseError
 
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 """Ticks a second, in which `stat` gives times."""
@@ -18,8 +18,10 @@ UNREADABLE = (FileNotFoundError, ProcessLookupError, PermissionError)
 """How reading fails where the process has ended, before or after opening, or is another user's."""
 
 _LAST_STAT_FIELD = 19  # starttime, counted from the state
+_MOST_TICKS = 1 << 50
+_STATM = re.compile(rb"([0-9]{1,12}) ([0-9]{1,12}) ")  # up to 4 PB, in pages
 _IO = re.compile(rb"^(read_bytes|write_bytes): (\d{1,20})$", re.MULTILINE)
-_ROLLUP = re.compile(rb"^(Pss|Private_\w+): +(\d{1,20}) kB$", re.MULTILINE)
+_ROLLUP = re.compile(rb"^(Pss|Private_\w+): +(\d{1,13}) kB$", re.MULTILINE)
 
 
 class Stat(NamedTuple):
@@ -42,7 +44,7 @@ def parse_stat(line: bytes) -> Stat:
     """
     fields = line[line.rfind(b")") + 2 :].split(b" ", _LAST_STAT_FIELD + 1)
     try:
-        return Stat(
+        stat = Stat(
             parent_pid=int(fields[1]),
             own_ticks=int(fields[11]) + int(fields[12]),
             waited_ticks=int(fields[13]) + int(fields[14]),
@@ -51,6 +53,9 @@ def parse_stat(line: bytes) -> Stat:
         )
     except (ValueError, IndexError):
         raise ParseError("/proc/<pid>/stat", _text(line)) from None
+    if min(stat) < 0 or max(stat) > _MOST_TICKS:
+        raise ParseError("/proc/<pid>/stat", _text(line))
+    return stat
 
 
 def parse_statm(line: bytes) -> tuple[int, int]:
@@ -61,11 +66,10 @@ def parse_statm(line: bytes) -> tuple[int, int]:
     Raises:
         ParseError: It is otherwise.
     """
-    try:
-        size, resident, _ = line.split(b" ", 2)
-        return int(size) * PAGE_BYTES, int(resident) * PAGE_BYTES
-    except ValueError:
-        raise ParseError("/proc/<pid>/statm", _text(line)) from None
+    match = _STATM.match(line)
+    if match is None:
+        raise ParseError("/proc/<pid>/statm", _text(line))
+    return int(match[1]) * PAGE_BYTES, int(match[2]) * PAGE_BYTES
 
 
 def parse_io(content: bytes) -> tuple[int, int]:
@@ -77,7 +81,7 @@ def parse_io(content: bytes) -> tuple[int, int]:
     Raises:
         ParseError: One of the lines is missing.
     """
-    found = {name: int(digits) for name, digits in _IO.findall(content)}
+    found = {name: int(digits) for name, digits in _IO.findall(content) if int(digits) < MOST}
     try:
         return found[b"read_bytes"], found[b"write_bytes"]
     except KeyError:

@@ -9,9 +9,9 @@ import math
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import Transient, Unavailable
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_file
 from mlflow_sysmetrics.sources.proc_clock import has_cpu_clocks, process_clock_ns
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 _REREAD_APART = 16
 """The other files of an idle process are read every so many ticks, each process in its turn."""
+
+
+_Holdings: TypeAlias = "tuple[int | None, int | None, int | None]"
+"""Open descriptors, address space and resident memory in bytes; None for what is not known."""
 
 
 class _Member(NamedTuple):
@@ -114,14 +118,17 @@ class ProcTree:
         """Summed over `smaps_rollup`, which holds up the process's own memory mapping meanwhile.
 
         None where it is absent (before Linux 4.14) or of other users only.
+
+        Raises:
+            ParseError: That of one process is not as expected, so that a sum would be too small.
         """
         uss_bytes = pss_bytes = 0
         for pid in self._members:
             try:
                 content = read_kernel_file(f"{self._proc}/{pid}/smaps_rollup")
-                uss, pss = parse_smaps_rollup(content)
-            except (*UNREADABLE, ParseError):
+            except UNREADABLE:
                 continue
+            uss, pss = parse_smaps_rollup(content)
             uss_bytes += uss
             pss_bytes += pss
         return PrivateMemory(uss_bytes, pss_bytes) if pss_bytes else None
@@ -136,9 +143,12 @@ class ProcTree:
     def _read(self, pid: int, known: _Member | None) -> _Member | None:
         """A process as it stands; None where it has ended or its pid is another's by now.
 
+        One whose `stat` is not as expected is as it was, for it may well go on.
+
         It is `known` itself only where it has not run: starting a child may leave `stat` as it was.
         """
-        may_rest = known is not None and (self._tick + pid) % _REREAD_APART
+        is_known = known is not None and known.use.rss_bytes is not None
+        may_rest = is_known and (self._tick + pid) % _REREAD_APART
         clock_ns = process_clock_ns(pid) if self._has_cpu_clocks else None
         has_slept = known is not None and clock_ns is not None and clock_ns == known.clock_ns
         if has_slept and may_rest and not self._somebody_ended:
@@ -152,8 +162,12 @@ class ProcTree:
                 return None
             use = self._use_of(pid, stat, clock_ns, known.use if known else None)
             return _Member(clock_ns, line, use)
-        except (*UNREADABLE, ParseError):
+        except UNREADABLE:
             return None
+        except ParseError as error:
+            if pid == self._root_pid:
+                raise Transient(f"process {pid}: {error}") from error
+            return known
 
     def _use_of(
         self, pid: int, stat: Stat, clock_ns: int | None, known: ProcessUse | None
@@ -166,7 +180,7 @@ class ProcTree:
             pid=pid,
             start=stat.start_ticks,
             parent_pid=stat.parent_pid,
-            threads=stat.threads if vms_bytes else 0,
+            threads=0 if vms_bytes == 0 else stat.threads,
             rss_bytes=rss_bytes,
             vms_bytes=vms_bytes,
             fds=fds,
@@ -177,8 +191,8 @@ class ProcTree:
             write_bytes=write_bytes,
         )
 
-    def _holdings_of(self, pid: int, threads: int) -> tuple[int | None, int, int]:
-        """Descriptors, and address space and resident memory in bytes; zeros if it is ending."""
+    def _holdings_of(self, pid: int, threads: int) -> _Holdings:
+        """Of a process; zeros if it is ending."""
         holdings = self._holdings_in(f"{self._proc}/{pid}")
         if holdings is None and threads > 1:  # the main thread has ended before others
             tasks = f"{self._proc}/{pid}/task"
@@ -187,11 +201,15 @@ class ProcTree:
                     holdings = holdings or self._holdings_in(f"{tasks}/{thread}")
         return holdings or (0, 0, 0)
 
-    def _holdings_in(self, folder: str) -> tuple[int | None, int, int] | None:
+    def _holdings_in(self, folder: str) -> _Holdings | None:
         """As above, of one thread; None where it has given up its memory."""
         # Memory is what it gives up first: if that is there afterwards, the descriptors were too.
         fds = self._fds_in(f"{folder}/fd")
-        vms_bytes, rss_bytes = parse_statm(read_kernel_file(f"{folder}/statm"))
+        statm = read_kernel_file(f"{folder}/statm")
+        try:
+            vms_bytes, rss_bytes = parse_statm(statm)
+        except ParseError:
+            return fds, None, None
         return (fds, vms_bytes, rss_bytes) if vms_bytes else None
 
     def _transfers_of(self, pid: int) -> tuple[int, int] | None:

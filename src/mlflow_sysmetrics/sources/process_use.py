@@ -13,8 +13,8 @@ class ProcessUse(NamedTuple):
         start: When it began, in the unit of its source's `now()`.
         parent_pid: Its parent at this moment: orphans get another.
         threads: 0 for a process that is ending or a zombie, with nothing left but its counters.
-        rss_bytes: Resident memory.
-        vms_bytes: Address space.
+        rss_bytes: Resident memory; None where it cannot be read now.
+        vms_bytes: Address space; None as before.
         fds: Open descriptors (handles on Windows); None where they may not be counted.
         cpu_s: CPU time of its own.
         waited_cpu_s: CPU time of those children that ended and were waited for, with all that
@@ -27,8 +27,8 @@ class ProcessUse(NamedTuple):
     start: float
     parent_pid: int
     threads: int
-    rss_bytes: int
-    vms_bytes: int
+    rss_bytes: int | None
+    vms_bytes: int | None
     fds: int | None
     cpu_s: float
     waited_cpu_s: float

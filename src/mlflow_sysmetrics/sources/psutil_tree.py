@@ -6,7 +6,7 @@ import time
 
 import psutil
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host import Transient, Unavailable
 from mlflow_sysmetrics.sources.process_use import PrivateMemory, ProcessUse
 
 _ROUNDING_S = 1.0
@@ -44,11 +44,14 @@ class PsutilTree:
 
         Raises:
             Unavailable: The root has ended.
+            Transient: Its children cannot be listed now.
         """
         try:
             children = self._root.children(recursive=True) if self._has_children else []
-        except psutil.Error as error:
+        except psutil.NoSuchProcess as error:
             raise Unavailable(str(error)) from error
+        except psutil.Error as error:
+            raise Transient(str(error)) from error
         for child in children:
             self._members.setdefault(child, None)
         uses = {process: _use_of(process, known) for process, known in self._members.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Absent, Unavailable
+from mlflow_sysmetrics.host import Absent, Unavailable, find_paths
 from mlflow_sysmetrics.settings import Settings
 from mlflow_sysmetrics.sources import amdgpu, intel_gpu, oneapi_visibility, rocm_visibility
 from mlflow_sysmetrics.sources.accelerator_hardware import why_not_driven
@@ -202,7 +202,7 @@ def read_devices(host: Host) -> tuple[Device, ...]:
 
 def count_nvidia_gpus(host: Host) -> int:
     """GPUs that the NVIDIA driver has here, whether or not NVML can be asked for them."""
-    return len(list((host.procfs / "driver/nvidia/gpus").glob("*")))
+    return len(find_paths(host.procfs, "driver/nvidia/gpus/*"))
 
 
 def _power_limit_watts(gpu: SysfsGpu) -> float | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mlflow_sysmetrics.host import Absent, Unavailable
+from mlflow_sysmetrics.host import Absent, Unavailable, find_paths, import_failure
+from mlflow_sysmetrics.sources import MOST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ def open_tpu_metrics(host: Host) -> TpuMetrics:
     try:
         grpc, messages, service = map(importlib.import_module, _MODULES)
     except Exception as error:  # a broken install raises whatever it likes
-        raise Unavailable(f"tpu-info cannot be imported: {error}; pip install tpu-info") from error
+        raise import_failure("tpu-info", error, "pip install tpu-info") from error
     return TpuMetrics(grpc, messages, service, ports(host.environ))
 
 
@@ -99,9 +100,9 @@ def has_tpu(host: Host) -> bool:
 
     Or a device file of the driver for TPUs up to v4; upstream's are in a folder, `/dev/accel/`.
     """
-    if any(True for _ in (host.root / "dev").glob("accel[0-9]*")):
+    if find_paths(host.root, "dev/accel[0-9]*"):
         return True
-    return any(_is_tpu(host, path) for path in host.sysfs.glob("bus/pci/devices/*"))
+    return any(_is_tpu(host, path) for path in find_paths(host.sysfs, "bus/pci/devices/*"))
 
 
 def ports(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -111,19 +112,22 @@ def ports(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def parse_response(response: Any) -> dict[int, float]:  # noqa: ANN401 - a message of tpu-info's
-    """Values by the number of the device; whole numbers and fractions have fields of their own."""
-    return {
+    """Values by the number of the device; whole numbers and fractions have fields of their own.
+
+    What cannot be an amount is left out.
+    """
+    values = {
         metric.attribute.value.int_attr: float(metric.gauge.as_double or metric.gauge.as_int)
         for metric in response.metric.metrics
     }
+    return {device: value for device, value in values.items() if 0 <= value < MOST}
 
 
 def _is_tpu(host: Host, device: Path) -> bool:
-    try:
-        is_googles = host.read_text(device / "vendor").strip() == _GOOGLE
-        return is_googles and not host.read_text(device / "class").startswith(_NO_TPUS)
-    except Unavailable:
+    if host.read_text_or_empty(device / "vendor") != _GOOGLE:
         return False
+    pci_class = host.read_text_or_empty(device / "class")
+    return bool(pci_class) and not pci_class.startswith(_NO_TPUS)
 
 
 def _why(error: Any) -> str:  # noqa: ANN401 - gRPC raises what is both an error and a call

@@ -92,8 +92,8 @@ def test_metrics_of_a_window(docker: Host) -> None:
     ("gone", "left"),
     [
         ("memory.events", {"memory_usage_megabytes", "memory_usage_percentage"}),
-        ("memory.stat", set()),
-        ("memory.current", set()),
+        ("memory.stat", {"oom_kills"}),
+        ("memory.current", {"oom_kills"}),
     ],
 )
 def test_a_file_that_is_gone_costs_what_it_tells(docker: Host, gone: str, left: set[str]) -> None:

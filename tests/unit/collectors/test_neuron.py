@@ -10,9 +10,9 @@ import pytest
 from fakes.simulation import Simulation
 from fakes.waiting import eventually
 from mlflow_sysmetrics.catalog import metrics_of
-from mlflow_sysmetrics.collectors.guard import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from mlflow_sysmetrics.collectors.neuron import NeuronCollector, open_neuron
 from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.sampling.guard import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from mlflow_sysmetrics.sources import ParseError
 
 if TYPE_CHECKING:

@@ -35,13 +35,31 @@ def test_a_host_without_block_devices_has_none() -> None:
     assert parse_diskstats("") == {}
 
 
-@pytest.mark.parametrize(
+ODD = pytest.mark.parametrize(
     "line",
-    ["8 0 sda", "8 0 sda 1 2 x 4 5 6 7 8", "garbage", "8 0 sda 1 2 3 4 5 6"],
+    [
+        "8 0 sda",
+        "8 0 sda 1 2 x 4 5 6 7 8 9 10 11",
+        "garbage",
+        "8 1 sda1 1 2 3 4",
+        "8 0 sda 1 2 -3 4 5 6 7 8 9 10 11",
+        "8 0 sda 1 2 99999999999999999999 4 5 6 7 8 9 10 11",
+        "8 0 sda 15089 9385 2153210 10488 8635 60310 45058",
+        f"8 0 {'x' * 300} 1 2 3 4 5 6 7 8 9 10 11",
+        "\0\0\0",
+    ],
 )
+
+
+@ODD
+def test_a_line_of_another_format_costs_no_other_line(line: str) -> None:
+    assert parse_diskstats(f"{line}\n{TEXT}{line}") == parse_diskstats(TEXT)
+
+
+@ODD
 def test_another_format_is_refused(line: str) -> None:
     with pytest.raises(ParseError, match="/proc/diskstats"):
-        parse_diskstats(TEXT + line + "\n")
+        parse_diskstats(line)
 
 
 def test_a_kernel_without_the_file_is_unavailable(tmp_path: Path) -> None:

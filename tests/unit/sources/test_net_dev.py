@@ -27,10 +27,27 @@ def test_received_and_sent_bytes_of_each_interface() -> None:
     }
 
 
-@pytest.mark.parametrize("line", ["eth0: 1 2 3", "eth0: x 0 0 0 0 0 0 0 1", "eth0"])
-def test_lines_of_another_kind_are_refused(line: str) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        "eth0: 1 2 3",
+        "eth0: x 0 0 0 0 0 0 0 1 0",
+        "eth0",
+        "eth0: -1 0 0 0 0 0 0 0 1 0",
+        "eth0: 1296211 9385 0 0 0 0 0 0 5048",
+        "\0\0",
+    ],
+)
+def test_a_line_of_another_kind_costs_no_other_line(line: str) -> None:
+    lo = "lo: 11 1 0 0 0 0 0 0 12 1 0 0 0 0 0 0\n"
+
+    assert parse_net_dev(f"{HEADINGS}{lo}{line}") == {"lo": InterfaceBytes(11, 12)}
+
+
+@pytest.mark.parametrize("text", ["", "garbage", "eth0: 1 2 3"])
+def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(ParseError, match="net/dev"):
-        parse_net_dev(HEADINGS + line)
+        parse_net_dev(text)
 
 
 @pytest.mark.skipif(Host().system != "Linux", reason="the file is Linux's")

@@ -39,6 +39,20 @@ def in_use(cores: str) -> str:
 
 
 @pytest.mark.parametrize(
+    "core",
+    [
+        '"-1": {"neuroncore_utilization": 1}',
+        '"1": {"neuroncore_utilization": NaN}',
+        '"1": {"neuroncore_utilization": -3}',
+    ],
+)
+def test_a_core_that_reports_no_amount_costs_no_other(core: str) -> None:
+    text = in_use(f'{{{core}, "0": {{"neuroncore_utilization": 2.5}}}}')
+
+    assert parse_neuron_monitor(text) == CoreUse({0: 2.5}, {})
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
@@ -46,9 +60,6 @@ def in_use(cores: str) -> str:
         "[]",
         "neuron-monitor: no neuron device found",
         '{"neuron_runtime_data": [{"pid": 1}]}',
-        in_use('{"-1": {"neuroncore_utilization": 1}}'),
-        in_use('{"0": {"neuroncore_utilization": NaN}}'),
-        in_use('{"0": {"neuroncore_utilization": -3}}'),
         "[" * 100_000,
     ],
 )

@@ -23,7 +23,11 @@ def test_before_linux_5_13_the_cpu_has_no_full() -> None:
     assert parse_pressure(SOME) == {"some": 7655097}
 
 
-@pytest.mark.parametrize("text", ["", FULL, "some avg10=0.24 total=\n"])
+def test_a_line_that_is_garbled_costs_no_other() -> None:
+    assert parse_pressure("some avg10=\n" + FULL) == {"full": 12}
+
+
+@pytest.mark.parametrize("text", ["", "some avg10=0.24 total=\n"])
 def test_other_text_is_an_error(text: str) -> None:
     with pytest.raises(ParseError):
         parse_pressure(text)

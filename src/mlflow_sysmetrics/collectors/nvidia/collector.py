@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.catalog import metrics_of
 from mlflow_sysmetrics.collectors.gpu_totals import totals_of
-from mlflow_sysmetrics.collectors.guard import Guard
 from mlflow_sysmetrics.collectors.nvidia.counters import CounterReadings
 from mlflow_sysmetrics.collectors.nvidia.guard import GuardedDevice
 from mlflow_sysmetrics.collectors.nvidia.instances import InstanceReadings
 from mlflow_sysmetrics.collectors.nvidia.processes import ProcessReadings
 from mlflow_sysmetrics.collectors.nvidia.profiling import ProfilingReadings
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.collectors.subjects import Subjects
+from mlflow_sysmetrics.host import Transient, Unavailable
 from mlflow_sysmetrics.notices import warn_once
+from mlflow_sysmetrics.sampling.guard import Guard
 from mlflow_sysmetrics.settings import Settings
 from mlflow_sysmetrics.sources.gpu_inventory import Address
 from mlflow_sysmetrics.sources.gpu_reasons import ONLY_ZEROS
@@ -56,6 +58,7 @@ class Gpu:
         self._found = found
         self._clock = clock
         self._mode = mode = device.in_mig_mode
+        self._subjects = Subjects()
         self._counters = CounterReadings(self.guarded, in_mig_mode=mode)
         self._instances = InstanceReadings(found.nvml, device)
         self._parts = self._instances.parts or [self.guarded]
@@ -83,7 +86,8 @@ class Gpu:
         now_s = self._clock.now_s()
         readings: dict[str, float] = {}
         if self._processes is not None:
-            readings |= self._processes.read(now_s)
+            read = partial(self._processes.read, now_s)
+            readings |= self._subjects.read(f"what the run's processes use of {self.guarded}", read)
         if not self.is_the_runs:
             return {}
         readings |= self._counters.read(now_s)
@@ -96,6 +100,7 @@ class Gpu:
 
     def notes(self) -> Iterator[str]:
         """What it does not report, and why."""
+        yield from self._subjects.notes()
         if self._counters.are_only_zeros:
             yield f"{self.guarded} {ONLY_ZEROS}"
             return
@@ -146,6 +151,7 @@ class NvidiaCollector:
         self._clock = clock
         self._notes = notes
         self._opening = Guard()
+        self._subjects = Subjects()
 
     def collect(self) -> dict[str, float]:
         """Readings by name, of the counters that each GPU has and that answer now.
@@ -157,7 +163,7 @@ class NvidiaCollector:
             return {}
         self._ensure_open()
         answers, failures = self._answers_and_failures()
-        by_gpu = {gpu: gpu.read() for gpu in self._gpus}
+        by_gpu = {gpu: self._subjects.read(str(gpu.guarded), gpu.read) for gpu in self._gpus}
         answers_now, failures_now = self._answers_and_failures()
         if failures_now > failures and answers_now == answers:
             self._nvml.close()  # perhaps the driver was loaded anew, and NVML knows it not yet
@@ -170,7 +176,8 @@ class NvidiaCollector:
 
     def notes(self) -> list[str]:
         """What it does not report of which GPU, and why; known once it has been asked."""
-        return [*self._notes, *(note for gpu in self._gpus for note in gpu.notes())]
+        failed = self._subjects.notes()
+        return [*self._notes, *failed, *(note for gpu in self._gpus for note in gpu.notes())]
 
     def close(self) -> None:
         """Let go of NVML; may be called twice."""
@@ -202,6 +209,8 @@ def open_nvidia(host: Host) -> NvidiaCollector:
     own: OwnProcesses | None = None
     try:
         own = open_own_processes(host)
+    except Transient:
+        raise
     except Unavailable as reason:
         notes.append(f"what the run's own processes use of a GPU is not known: {reason}")
     found = open_run_gpus(host, settings.gpus, processes_are_told=own is not None)

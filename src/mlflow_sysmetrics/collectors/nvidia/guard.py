@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from mlflow_sysmetrics.collectors.guard import Guard
 from mlflow_sysmetrics.notices import logger, warn_once
+from mlflow_sysmetrics.sampling.guard import Guard
 from mlflow_sysmetrics.sources.nvml import NothingToTellError, NotSupportedError, NvmlError
 
 if TYPE_CHECKING:

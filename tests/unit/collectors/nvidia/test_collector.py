@@ -17,9 +17,9 @@ from fakes.fake_nvml import (
 )
 from fakes.simulation import Simulation
 from mlflow_sysmetrics.catalog import metrics_of
-from mlflow_sysmetrics.collectors.guard import LONGEST_PAUSE_S
 from mlflow_sysmetrics.collectors.nvidia import open_nvidia
 from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.sampling.guard import LONGEST_PAUSE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes.fake_nvml import FakeGpu, h100, load_gpu
-from mlflow_sysmetrics.collectors.guard import LONGEST_PAUSE_S
 from mlflow_sysmetrics.collectors.nvidia.guard import GuardedDevice
 from mlflow_sysmetrics.collectors.nvidia.profiling import ProfilingReadings
 from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.sampling.guard import LONGEST_PAUSE_S
 from mlflow_sysmetrics.sources.gpu_inventory import Address
 from mlflow_sysmetrics.sources.nvml import open_nvml
 
