@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.facts.gpu_devices import describe_devices
 from mlflow_sysmetrics.facts.units import gigabytes
-from mlflow_sysmetrics.host import Absent, Transient, Unavailable
+from mlflow_sysmetrics.host import Absent, Unavailable
 from mlflow_sysmetrics.sources import ParseError, amdgpu, intel_gpu
 from mlflow_sysmetrics.sources.accelerator_hardware import AMD, INTEL, has_nvidia_hardware
 from mlflow_sysmetrics.sources.amdgpu import read_amdgpu_version
@@ -162,9 +162,6 @@ def read_gpu_metrics(host: Host) -> dict[str, str]:
     """Where the run's GPU metrics come from, and why not from elsewhere, too.
 
     No tag where there is no such hardware at all.
-
-    Raises:
-        Transient: A source cannot be looked for now.
     """
     names: list[str] = []
     reasons: list[str] = []
@@ -172,8 +169,6 @@ def read_gpu_metrics(host: Host) -> dict[str, str]:
         try:
             reasons += check(host)
             names.append(name)
-        except Transient:
-            raise
         except Absent:
             continue
         except Unavailable as reason:

@@ -163,8 +163,6 @@ def open_nvml(host: Host) -> Nvml:
     """
     try:
         nvml = Nvml(host.load_nvml())
-    except Transient:
-        raise
     except Unavailable as reason:
         if host.system == "Windows" or has_nvidia_hardware(host):
             raise
