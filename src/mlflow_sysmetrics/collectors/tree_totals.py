@@ -78,6 +78,8 @@ class TreeTotals:
         self._cpu_s = InheritedCounter()
         self._read_bytes = InheritedCounter()
         self._write_bytes = InheritedCounter()
+        self._cancelled_bytes = InheritedCounter()
+        self._written_bytes = 0.0
         self._previous: Mapping[int, ProcessUse] = {}
 
     @property
@@ -92,8 +94,11 @@ class TreeTotals:
 
     @property
     def write_bytes(self) -> float:
-        """Written to storage."""
-        return self._write_bytes.total
+        """Written to storage, without what was deleted before that.
+
+        What was counted here and then deleted is made up for by what is written later.
+        """
+        return self._written_bytes
 
     def update(self, processes: Sequence[ProcessUse]) -> None:
         """Take in the tree as it stands."""
@@ -109,8 +114,10 @@ class TreeTotals:
             if before is None or before.start != use.start:
                 before = use if first or use.start < self._opened else _at_birth(use)
             self._add(before, use)
-        for quantity in (self._cpu_s, self._read_bytes, self._write_bytes):
+        for quantity in (self._cpu_s, self._read_bytes, self._write_bytes, self._cancelled_bytes):
             quantity.end_tick()
+        written_bytes = self._write_bytes.total - self._cancelled_bytes.total
+        self._written_bytes = max(self._written_bytes, written_bytes)
         self._previous = alive
 
     def _bequeath(self, gone: ProcessUse, alive: Mapping[int, ProcessUse]) -> None:
@@ -119,6 +126,7 @@ class TreeTotals:
         if self._inherits_io:
             self._read_bytes.bequeath(gone.pid, gone.read_bytes or 0, heir_pid)
             self._write_bytes.bequeath(gone.pid, gone.write_bytes or 0, heir_pid)
+            self._cancelled_bytes.bequeath(gone.pid, gone.cancelled_bytes, heir_pid)
 
     def _heir_of(self, gone: ProcessUse, alive: Mapping[int, ProcessUse]) -> int | None:
         """The nearest ancestor in the tree that still lives."""
@@ -143,6 +151,8 @@ class TreeTotals:
             # Where storage counters are inherited, that part cannot be told from its own.
             self._read_bytes.add(use.pid, 0, use.read_bytes - before.read_bytes)
             self._write_bytes.add(use.pid, 0, use.write_bytes - before.write_bytes)
+            cancelled_bytes = use.cancelled_bytes - before.cancelled_bytes
+            self._cancelled_bytes.add(use.pid, 0, cancelled_bytes)
 
 
 def _is_in(alive: Mapping[int, ProcessUse], use: ProcessUse) -> bool:
@@ -152,4 +162,4 @@ def _is_in(alive: Mapping[int, ProcessUse], use: ProcessUse) -> bool:
 
 
 def _at_birth(use: ProcessUse) -> ProcessUse:
-    return use._replace(cpu_s=0.0, waited_cpu_s=0.0, read_bytes=0, write_bytes=0)
+    return use._replace(cpu_s=0.0, waited_cpu_s=0.0, read_bytes=0, write_bytes=0, cancelled_bytes=0)

@@ -159,8 +159,8 @@ class ProcTree:
         self, pid: int, stat: Stat, clock_ns: int | None, known: ProcessUse | None
     ) -> ProcessUse:
         # To other users than root a zombie no longer shows what it transferred.
-        last = (known.read_bytes, known.write_bytes) if known else (None, None)
-        read_bytes, write_bytes = self._transfers_of(pid) or last
+        last = known[-3:] if known else (None, None, 0)
+        read_bytes, write_bytes, cancelled_bytes = self._transfers_of(pid) or last
         fds, vms_bytes, rss_bytes = self._holdings_of(pid, stat.threads)
         return ProcessUse(
             pid=pid,
@@ -175,6 +175,7 @@ class ProcTree:
             waited_cpu_s=stat.waited_ticks / CLOCK_TICKS if self._newcomers else 0.0,
             read_bytes=read_bytes,
             write_bytes=write_bytes,
+            cancelled_bytes=cancelled_bytes,
         )
 
     def _holdings_of(self, pid: int, threads: int) -> tuple[int | None, int, int]:
@@ -194,8 +195,8 @@ class ProcTree:
         vms_bytes, rss_bytes = parse_statm(read_kernel_file(f"{folder}/statm"))
         return (fds, vms_bytes, rss_bytes) if vms_bytes else None
 
-    def _transfers_of(self, pid: int) -> tuple[int, int] | None:
-        """Bytes read and written; None for another user's process, or a kernel that keeps none."""
+    def _transfers_of(self, pid: int) -> tuple[int, int, int] | None:
+        """As `parse_io`; None for another user's process, or a kernel that keeps none."""
         try:
             return parse_io(read_kernel_file(f"{self._proc}/{pid}/io"))
         except (*UNREADABLE, ParseError):
