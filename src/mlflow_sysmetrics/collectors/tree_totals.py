@@ -76,6 +76,8 @@ class TreeTotals:
         self._opened = opened
         self._inherits_io = inherits_io
         self._cpu_s = InheritedCounter()
+        self._unseen_cpu_s = 0.0
+        self._unseen_at_most_s = 0.0
         self._read_bytes = InheritedCounter()
         self._write_bytes = InheritedCounter()
         self._cancelled_bytes = InheritedCounter()
@@ -85,7 +87,7 @@ class TreeTotals:
     @property
     def cpu_s(self) -> float:
         """CPU time, in seconds."""
-        return self._cpu_s.total
+        return self._cpu_s.total + self._unseen_cpu_s
 
     @property
     def read_bytes(self) -> float:
@@ -100,8 +102,15 @@ class TreeTotals:
         """
         return self._written_bytes
 
-    def update(self, processes: Sequence[ProcessUse]) -> None:
-        """Take in the tree as it stands."""
+    def update(self, processes: Sequence[ProcessUse], whole_cpu_s: float | None = None) -> None:
+        """Take in the tree as it stands.
+
+        Args:
+            processes: Each of the tree once.
+            whole_cpu_s: CPU time of all that was in it since the last update, seen or not; None
+                where that is not known.
+        """
+        seen_before_s = self._cpu_s.total
         alive = {use.pid: use for use in processes}
         for use in self._previous.values():
             if not _is_in(alive, use):
@@ -119,6 +128,15 @@ class TreeTotals:
         written_bytes = self._write_bytes.total - self._cancelled_bytes.total
         self._written_bytes = max(self._written_bytes, written_bytes)
         self._previous = alive
+        self._add_unseen(whole_cpu_s, self._cpu_s.total - seen_before_s)
+
+    def _add_unseen(self, whole_cpu_s: float | None, seen_cpu_s: float) -> None:
+        """What was used beyond that which was seen; both are not read at the same moment."""
+        if whole_cpu_s is None:
+            self._unseen_at_most_s = self._unseen_cpu_s
+        else:
+            self._unseen_at_most_s += whole_cpu_s - seen_cpu_s
+            self._unseen_cpu_s = max(self._unseen_cpu_s, self._unseen_at_most_s)
 
     def _bequeath(self, gone: ProcessUse, alive: Mapping[int, ProcessUse]) -> None:
         heir_pid = self._heir_of(gone, alive)

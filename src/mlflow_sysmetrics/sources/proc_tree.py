@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mlflow_sysmetrics.host import Unavailable
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_file
+from mlflow_sysmetrics.sources.own_cgroup import OwnCgroup
 from mlflow_sysmetrics.sources.proc_clock import has_cpu_clocks, process_clock_ns
 from mlflow_sysmetrics.sources.proc_newcomers import Newcomers
 from mlflow_sysmetrics.sources.proc_pid import (
@@ -74,6 +75,10 @@ class ProcTree:
         if root is None:
             raise Unavailable(f"there is no process {root_pid}")
         self._members = {root_pid: root}
+        self._cgroup: OwnCgroup | None = None
+        if children:
+            with suppress(Unavailable):
+                self._cgroup = OwnCgroup(host)
 
     def now(self) -> float:
         """Whole ticks since the machine started."""
@@ -89,6 +94,8 @@ class ProcTree:
             Unavailable: The root has ended.
         """
         self._tick += 1
+        if self._cgroup is not None:
+            self._cgroup.read()
         if self._newcomers is not None:
             self._newcomers.prepare()
         members: dict[int, _Member] = {}
@@ -109,6 +116,10 @@ class ProcTree:
             raise Unavailable(f"process {self._root_pid} has ended")
         self._members = members
         return [member.use for member in members.values()]
+
+    def whole_cpu_s(self) -> float | None:
+        """That of the control group, where it holds nothing else that was awake."""
+        return None if self._cgroup is None else self._cgroup.used_s(self._members)
 
     def private_memory(self) -> PrivateMemory | None:
         """Summed over `smaps_rollup`, which holds up the process's own memory mapping meanwhile.

@@ -71,5 +71,11 @@ class ProcessSource(Protocol):
             Unavailable: The root has ended.
         """
 
+    def whole_cpu_s(self) -> float | None:
+        """CPU time of all that was in the tree, seen or not, between the last two samples.
+
+        None where nobody counts it, or it may be others' too.
+        """
+
     def private_memory(self) -> PrivateMemory | None:
         """Over the processes of the last sample; dear. None where none may be read."""
