@@ -115,14 +115,14 @@ class Strays:
         after = {pid: each for pid in self._others if (each := self._as_it_stands(pid)) is not None}
         new = self._new_outside(members)
         self._ancestors = self._find_ancestors()
-        self._container = self._find_container(members)
+        was_in_container, self._container = self._container, self._find_container(members)
         orphans = {pid: stat for pid, stat in new.items() if stat.parent_pid in self._ancestors}
         strangers = {pid: each.stat for pid, each in self._others.items()}
         strangers |= {pid: stat for pid, stat in new.items() if pid not in orphans}
         tree = set(members)
         strays = []
         for pid, orphan in sorted(orphans.items(), key=lambda each: each[1].start_ticks):
-            if self._is_own(pid, orphan, tree, strangers):
+            if self._is_own(pid, orphan, tree, strangers, was_in_container):
                 strays.append(pid)
                 tree.add(pid)
                 self._own_sessions.add(orphan.session)
@@ -137,7 +137,12 @@ class Strays:
         return strays
 
     def _is_own(
-        self, pid: int, orphan: Stat, tree: Collection[int], strangers: Mapping[int, Stat]
+        self,
+        pid: int,
+        orphan: Stat,
+        tree: Collection[int],
+        strangers: Mapping[int, Stat],
+        was_in_container: Collection[int],
     ) -> bool:
         """Whether only the tree can have started an orphan.
 
@@ -146,6 +151,7 @@ class Strays:
             orphan: The same.
             tree: All that is in the tree.
             strangers: All others that were there at the last look, or are new.
+            was_in_container: Who was in the container at the last look.
         """
         parent, root = self._stat_of(orphan.parent_pid), self._root
         if parent is None or root is None:
@@ -156,7 +162,8 @@ class Strays:
         elif orphan.session in {*tree, root.session, *self._own_sessions}:
             suspects = [each for each in strangers if strangers[each].session == orphan.session]
         elif pid in self._container:
-            suspects = [each for each in strangers if each in self._container]
+            could = {*self._container, *was_in_container}
+            suspects = [each for each in strangers if each in could]
             return (
                 orphan.start_ticks >= self._looked_at
                 and self._adopts_only(orphan.parent_pid, from_outside=True)
