@@ -241,10 +241,13 @@ LOOK = (
 )
 
 
-@pytest.mark.skipif(
-    shutil.which("unshare") is None or subprocess.run([*NAMESPACE, "true"], check=False).returncode,
-    reason="no namespaces may be made here",
-)
+def _may_make_namespaces() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    return not subprocess.run([*NAMESPACE, "true"], check=False, capture_output=True).returncode
+
+
+@pytest.mark.skipif(not _may_make_namespaces(), reason="no namespaces may be made here")
 @pytest.mark.parametrize("first", [(), ("sh", "-c", '"$@"; true', "sh")], ids=["itself", "a shell"])
 @pytest.mark.parametrize("way", [BACKGROUND["shell"], DAEMONS["setsid"]], ids=["shell", "setsid"])
 def test_in_a_container_orphans_are_counted_in_a_session_of_their_own_too(
@@ -262,7 +265,7 @@ def test_in_a_container_orphans_are_counted_in_a_session_of_their_own_too(
 def container(tmp_path: Path) -> FakeProc:
     """An init, a training that it has started, and a monitor beside it."""
     proc = FakeProc(tmp_path)
-    proc.run(1, 0, name="tini")
+    proc.run(1, 0, command="tini")
     proc.run(7, group=7, session=1, start=910)
     proc.run(8, group=8, session=8, start=910)
     return proc
@@ -284,7 +287,7 @@ def test_a_daemon_in_a_container_is_the_trainings_if_nobody_else_there_can_have_
     tree.sample()
 
     container.run(30, 1, start=1000, group=29, session=29)
-    container.run(1, 0, name="tini", cpu=1.0, waited_faults=50)  # it reaps what others leave
+    container.run(1, 0, command="tini", cpu=1.0, waited_faults=50)  # it reaps what others leave
     if monitor is None:
         container.end(8)
     else:
