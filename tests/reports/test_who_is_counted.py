@@ -261,6 +261,18 @@ def test_in_a_container_orphans_are_counted_in_a_session_of_their_own_too(
     assert training.do("answer = len(tree.sample())") == "2"
 
 
+@pytest.mark.skipif(not _may_make_namespaces(), reason="no namespaces may be made here")
+def test_processes_outside_of_the_container_are_not_counted_with_its_control_group(
+    train: Callable[..., Training],
+) -> None:
+    """They are in the same control group, which does not show them to the container."""
+    training = train(*NAMESPACE)
+    training.do(LOOK)
+    training.do("tree.whole_cpu_s(); tree.sample()")
+
+    assert training.do("answer = tree.whole_cpu_s()") == "None"
+
+
 @pytest.fixture
 def container(tmp_path: Path) -> FakeProc:
     """An init, a training that it has started, and a monitor beside it."""
@@ -356,6 +368,19 @@ def test_children_whose_parent_ignores_their_end_are_counted_in_a_group_of_their
 
     used_s = collector.collect()["process/cpu_seconds"] - before_s
     assert 0.5 <= used_s < 0.8
+
+
+def test_what_else_is_awake_in_the_control_group_is_not_counted(
+    cgroup: Path, train: Callable[..., Training], servers: Servers
+) -> None:
+    enter = ("sh", "-c", f'echo $$ >{cgroup}/cgroup.procs && exec "$@"', "sh")
+    training, other = train(*enter), train(*enter)
+    collector = open_process_tree(Host(pid=training.process.pid))
+    before_s = collector.collect()["process/cpu_seconds"]
+
+    other.do("while time.process_time() < 0.5: pass")
+
+    assert collector.collect()["process/cpu_seconds"] - before_s < 0.1
 
 
 @pytest.mark.parametrize("deleter", ["os.remove", "lambda path: subprocess.run(['rm', path])"])

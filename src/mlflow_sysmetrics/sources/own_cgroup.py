@@ -5,7 +5,7 @@ ignored, nor an orphan that came and went between two looks.
 """
 
 # A Path costs as much as the read itself, at every tick.
-# ruff: noqa: PTH116
+# ruff: noqa: PTH115, PTH116
 
 from __future__ import annotations
 
@@ -36,6 +36,10 @@ _FOLDERS_WITHOUT_GROUPS = 2
 """Link count of a group's directory that has no groups below it."""
 
 
+_HOSTS_PID_NAMESPACE = "pid:[4026531836]"
+"""The namespace in which a machine starts: Linux gives it this number always."""
+
+
 class OwnCgroup:
     """The group that accounts for the CPU time of a tree, and perhaps of others.
 
@@ -45,16 +49,20 @@ class OwnCgroup:
         host: The machine.
 
     Raises:
-        Unavailable: There is none, or clocks do not show whether a process sleeps.
+        Unavailable: There is none, or it does not show who is in it, or clocks do not show who
+            sleeps.
     """
 
     def __init__(self, host: Host) -> None:
         if not has_cpu_clocks(host):
             raise Unavailable("the CPU clocks of processes cannot be read")
         group = find_cgroup(host, "cpuacct")
+        if group.version == 1 and not _sees_all_processes(host):
+            raise Unavailable("a group of version 1 does not show processes outside the container")
         self._proc = os.fspath(host.procfs)
         self._folder = os.fspath(group.directories[0])
         self._is_unified = group.version != 1
+        self._is_others = False
         self._before: tuple[float, dict[int, int]] | None = None
         self._now: tuple[float, list[int]] | None = None
 
@@ -64,6 +72,8 @@ class OwnCgroup:
         To be called before the tree is looked at: then that finds all that the tree has here.
         """
         self._now = None
+        if self._is_others:
+            return
         try:
             has_groups_below = os.stat(self._folder).st_nlink > _FOLDERS_WITHOUT_GROUPS
             pids = read_long_kernel_file(f"{self._folder}/cgroup.procs").split()
@@ -87,7 +97,9 @@ class OwnCgroup:
             return None
         cpu_s, pids = now
         others = [pid for pid in pids if pid not in members]
-        if len(others) > _MOST_OTHERS:
+        # Version 2 shows a process outside of this container as 0.
+        if len(others) > _MOST_OTHERS or 0 in others:
+            self._is_others = True
             return None
         clocks = {
             pid: clock_ns
@@ -111,3 +123,10 @@ class OwnCgroup:
         except (*UNREADABLE, ParseError):
             return True  # it has ended
         return stat.parent_pid in members
+
+
+def _sees_all_processes(host: Host) -> bool:
+    try:
+        return os.readlink(host.procfs / "self/ns/pid") == _HOSTS_PID_NAMESPACE
+    except OSError:
+        return False
