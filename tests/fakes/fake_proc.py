@@ -36,7 +36,11 @@ class FakeProc:
         start: float = 900.0,
         cpu: float = 0.0,
         waited: float = 0.0,
-        io: tuple[int, int] | None = (0, 0),
+        io: tuple[int, ...] | None = (0, 0),
+        group: int = 1,
+        session: int = 1,
+        waited_faults: int = 0,
+        command: str = "a) b (c",
         state: str = "S",
         threads: int = 1,
         pages: int = 100,
@@ -47,12 +51,17 @@ class FakeProc:
             pages = fds = 0
         own, inherited, began = (round(each * CLOCK_TICKS) for each in (cpu, waited, start))
         files = {
-            "stat": f"{pid} (a) b (c)) {state} {parent} 1 1 0 -1 4194304 100 0 0 0 {own} 0 "
+            "stat": f"{pid} ({command}) {state} {parent} {group} {session} 0 -1 4194304 100 "
+            f"{waited_faults} 0 0 {own} 0 "
             f"{inherited} 0 20 0 {threads} 0 {began} {pages * PAGE_BYTES} {pages} 18446744\n",
+            "comm": f"{command}\n",
+            "status": "SigIgn:\t0000000000000000\n",
             "statm": f"{pages * 10} {pages} 5 1 0 9 0\n",
         }
         if io is not None:
             files["io"] = f"rchar: 9\nwchar: 9\nread_bytes: {io[0]}\nwrite_bytes: {io[1]}\n"
+            if len(io) > 2:  # old kernels do not tell what was cancelled
+                files["io"] += f"cancelled_write_bytes: {io[2]}\n"
         folder = self.root / "proc" / str(pid)
         shutil.rmtree(folder / "fd", ignore_errors=True)
         (folder / "fd").mkdir(parents=True)

@@ -16,7 +16,8 @@ PROCESS_METRICS = (
         "percentage",
         Aggregate.RATE,
         "CPU time of the process tree; 100 means one busy core.",
-        source="/proc/<pid>/stat; psutil elsewhere",
+        source="/proc/<pid>/stat, and cpuacct.usage or cpu.stat of a cgroup that holds only the "
+        "tree; psutil elsewhere",
         reading="process/cpu_seconds",
         scale=100.0,
     ),
@@ -118,7 +119,8 @@ PROCESS_METRICS = (
         "process/io_write_megabytes",
         "megabytes",
         Aggregate.TOTAL,
-        "Data written to storage by the tree since the run opened.",
+        "Data written to storage by the tree since the run opened. On Linux without files that "
+        "were deleted before they were written.",
         source="/proc/<pid>/io; psutil elsewhere",
         absent="on macOS, and for processes of other users",
         reading="process/io_write_bytes",

@@ -75,7 +75,7 @@ class ProcessTreeCollector(Collector):
             Unavailable: The root has ended; so it stays.
         """
         uses = self._source.sample()
-        self._totals.update(uses)
+        self._totals.update(uses, self._source.whole_cpu_s())
         if not uses[0].threads:
             return self._counters()
         return {

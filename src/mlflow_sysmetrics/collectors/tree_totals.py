@@ -76,14 +76,18 @@ class TreeTotals:
         self._opened = opened
         self._inherits_io = inherits_io
         self._cpu_s = InheritedCounter()
+        self._unseen_cpu_s = 0.0
+        self._unseen_at_most_s = 0.0
         self._read_bytes = InheritedCounter()
         self._write_bytes = InheritedCounter()
+        self._cancelled_bytes = InheritedCounter()
+        self._written_bytes = 0.0
         self._previous: Mapping[int, ProcessUse] = {}
 
     @property
     def cpu_s(self) -> float:
         """CPU time, in seconds."""
-        return self._cpu_s.total
+        return self._cpu_s.total + self._unseen_cpu_s
 
     @property
     def read_bytes(self) -> float:
@@ -92,11 +96,21 @@ class TreeTotals:
 
     @property
     def write_bytes(self) -> float:
-        """Written to storage."""
-        return self._write_bytes.total
+        """Written to storage, without what was deleted before that.
 
-    def update(self, processes: Sequence[ProcessUse]) -> None:
-        """Take in the tree as it stands."""
+        What was counted here and then deleted is made up for by what is written later.
+        """
+        return self._written_bytes
+
+    def update(self, processes: Sequence[ProcessUse], whole_cpu_s: float | None = None) -> None:
+        """Take in the tree as it stands.
+
+        Args:
+            processes: Each of the tree once.
+            whole_cpu_s: CPU time of all that was in it since the last update, seen or not; None
+                where that is not known.
+        """
+        seen_before_s = self._cpu_s.total
         alive = {use.pid: use for use in processes}
         for use in self._previous.values():
             if not _is_in(alive, use):
@@ -109,9 +123,20 @@ class TreeTotals:
             if before is None or before.start != use.start:
                 before = use if first or use.start < self._opened else _at_birth(use)
             self._add(before, use)
-        for quantity in (self._cpu_s, self._read_bytes, self._write_bytes):
+        for quantity in (self._cpu_s, self._read_bytes, self._write_bytes, self._cancelled_bytes):
             quantity.end_tick()
+        written_bytes = self._write_bytes.total - self._cancelled_bytes.total
+        self._written_bytes = max(self._written_bytes, written_bytes)
         self._previous = alive
+        self._add_unseen(whole_cpu_s, self._cpu_s.total - seen_before_s)
+
+    def _add_unseen(self, whole_cpu_s: float | None, seen_cpu_s: float) -> None:
+        """What was used beyond that which was seen; both are not read at the same moment."""
+        if whole_cpu_s is None:
+            self._unseen_at_most_s = self._unseen_cpu_s
+        else:
+            self._unseen_at_most_s += whole_cpu_s - seen_cpu_s
+            self._unseen_cpu_s = max(self._unseen_cpu_s, self._unseen_at_most_s)
 
     def _bequeath(self, gone: ProcessUse, alive: Mapping[int, ProcessUse]) -> None:
         heir_pid = self._heir_of(gone, alive)
@@ -119,6 +144,7 @@ class TreeTotals:
         if self._inherits_io:
             self._read_bytes.bequeath(gone.pid, gone.read_bytes or 0, heir_pid)
             self._write_bytes.bequeath(gone.pid, gone.write_bytes or 0, heir_pid)
+            self._cancelled_bytes.bequeath(gone.pid, gone.cancelled_bytes, heir_pid)
 
     def _heir_of(self, gone: ProcessUse, alive: Mapping[int, ProcessUse]) -> int | None:
         """The nearest ancestor in the tree that still lives."""
@@ -143,6 +169,8 @@ class TreeTotals:
             # Where storage counters are inherited, that part cannot be told from its own.
             self._read_bytes.add(use.pid, 0, use.read_bytes - before.read_bytes)
             self._write_bytes.add(use.pid, 0, use.write_bytes - before.write_bytes)
+            cancelled_bytes = use.cancelled_bytes - before.cancelled_bytes
+            self._cancelled_bytes.add(use.pid, 0, cancelled_bytes)
 
 
 def _is_in(alive: Mapping[int, ProcessUse], use: ProcessUse) -> bool:
@@ -152,4 +180,4 @@ def _is_in(alive: Mapping[int, ProcessUse], use: ProcessUse) -> bool:
 
 
 def _at_birth(use: ProcessUse) -> ProcessUse:
-    return use._replace(cpu_s=0.0, waited_cpu_s=0.0, read_bytes=0, write_bytes=0)
+    return use._replace(cpu_s=0.0, waited_cpu_s=0.0, read_bytes=0, write_bytes=0, cancelled_bytes=0)

@@ -109,6 +109,8 @@ class CollectorSet:
             self._members.append(member)
             if isinstance(opener, MayBlock):
                 self._threads[member] = MemberThread(member)
+            elif name == PROCESS_TREE:
+                member.open()  # what the training starts from now on can be told from others
 
     def open(self) -> None:
         """Open the collectors that this host has, and wait for those that take their time."""

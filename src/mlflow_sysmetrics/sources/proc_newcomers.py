@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_file, read_long_kernel_file
 from mlflow_sysmetrics.sources.proc_clock import shares_pids
-from mlflow_sysmetrics.sources.proc_pid import UNREADABLE, parse_stat
+from mlflow_sysmetrics.sources.proc_listing import Listing
+from mlflow_sysmetrics.sources.proc_pid import UNREADABLE
+from mlflow_sysmetrics.sources.proc_strays import Strays
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -53,7 +53,8 @@ class Newcomers:
         self._last_pid_looked_at: bytes | None = None
         self._somebody_ended = False
         self._ticks_since_full_look = _FULL_LOOKS_APART
-        self._seen: dict[str, int] = {}
+        self._listing = Listing(self._proc)
+        self._strays = Strays(host, root_pid)
 
     def prepare(self) -> None:
         """To be called before it is looked who is awake: what is born later shows next time."""
@@ -77,12 +78,14 @@ class Newcomers:
         asked = threads.keys() if is_full else awake
         cost = sum(threads[pid] for pid in asked) * _THREAD_COST
         if self._tells_children and cost < self._processes_on_host():
-            return self._by_children(threads, asked)
-        return self._by_listing(threads)
+            newcomers = self._by_children(threads, asked)
+        else:
+            newcomers = self._by_listing(threads)
+        return newcomers + self._find_strays({*threads, *newcomers})
 
     def forget(self, pid: int) -> None:
         """A member has ended: its pid may be another's, its children have another parent."""
-        self._seen.pop(str(pid), None)
+        self._listing.forget(pid)
         self._somebody_ended = True
 
     def _read_last_pid(self) -> bytes | None:
@@ -92,6 +95,16 @@ class Newcomers:
         except (OSError, IndexError):
             return None
         return last_pid if last_pid.isdigit() else None
+
+    def _find_strays(self, members: Collection[int]) -> list[int]:
+        """The orphans that the tree has left behind, and what descends from them."""
+        strays = self._strays.find(members)
+        if not strays:
+            return []
+        if self._tells_children:
+            return strays + self._by_children({*members, *strays}, strays)
+        self._listing.forget_all()  # for it has seen their children
+        return strays + self._by_listing({*members, *strays})
 
     def _processes_on_host(self) -> int:
         """How many there are at most: the link count of /proc, without a look into it."""
@@ -122,7 +135,7 @@ class Newcomers:
             yield from (int(child) for child in children.split() if _PID.fullmatch(child))
 
     def _by_listing(self, members: Collection[int]) -> list[int]:
-        parents = self._parents_of_strangers(members)
+        parents = {pid: stat.parent_pid for pid, stat in self._listing.new(members).items()}
         newcomers: list[int] = []
         tree = set(members)
         while joined := [pid for pid, parent in parents.items() if parent in tree]:
@@ -132,29 +145,9 @@ class Newcomers:
                 del parents[pid]
         for pid, parent in parents.items():
             # Its parent ended meanwhile: whose it is now, the next look will show.
-            if parent and str(parent) not in self._seen:
-                del self._seen[str(pid)]
+            if parent and not self._listing.has(parent):
+                self._listing.forget(pid)
         return newcomers
-
-    def _parents_of_strangers(self, members: Collection[int]) -> dict[int, int]:
-        """The parent of each process that is seen for the first time.
-
-        A directory's inode number shows whether it is still the process it was, and comes with
-        the listing, so nothing is read of a process that was seen before.
-        """
-        listing: dict[str, int] = {}
-        parents: dict[int, int] = {}
-        seen = self._seen
-        with os.scandir(self._proc) as entries:
-            for entry in entries:
-                name = entry.name
-                listing[name] = inode = entry.inode()
-                if seen.get(name) != inode and name.isdecimal() and int(name) not in members:
-                    with suppress(*UNREADABLE, ParseError):
-                        stat = parse_stat(read_kernel_file(f"{self._proc}/{name}/stat"))
-                        parents[int(name)] = stat.parent_pid
-        self._seen = listing
-        return parents
 
 
 def _tells_last_pid(host: Host) -> bool:

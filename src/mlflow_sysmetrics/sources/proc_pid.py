@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from typing import NamedTuple
 
 from mlflow_sysmetrics.sources import MOST, ParseError
+from mlflow_sysmetrics.sources.kernel_file import read_kernel_file
 
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 """Ticks a second, in which `stat` gives times."""
@@ -20,14 +22,22 @@ UNREADABLE = (FileNotFoundError, ProcessLookupError, PermissionError)
 _LAST_STAT_FIELD = 19  # starttime, counted from the state
 _MOST_TICKS = 1 << 50
 _STATM = re.compile(rb"([0-9]{1,12}) ([0-9]{1,12}) ")  # up to 4 PB, in pages
-_IO = re.compile(rb"^(read_bytes|write_bytes): (\d{1,20})$", re.MULTILINE)
+_IO = re.compile(rb"^(read_bytes|write_bytes|cancelled_write_bytes): (\d{1,20})$", re.MULTILINE)
 _ROLLUP = re.compile(rb"^(Pss|Private_\w+): +(\d{1,13}) kB$", re.MULTILINE)
+_IGNORED_SIGNALS = re.compile(rb"^SigIgn:\s*([0-9a-f]{1,32})$", re.MULTILINE)
+_SIGCHLD_BIT = 1 << (getattr(signal, "SIGCHLD", 17) - 1)
 
 
 class Stat(NamedTuple):
-    """The fields of `/proc/<pid>/stat` that are of use."""
+    """The fields of `/proc/<pid>/stat` that are of use.
+
+    What has `waited` in its name is that of children that ended and were waited for.
+    """
 
     parent_pid: int
+    group: int
+    session: int
+    waited_faults: int
     own_ticks: int
     waited_ticks: int
     threads: int
@@ -46,6 +56,9 @@ def parse_stat(line: bytes) -> Stat:
     try:
         stat = Stat(
             parent_pid=int(fields[1]),
+            group=int(fields[2]),
+            session=int(fields[3]),
+            waited_faults=int(fields[8]) + int(fields[10]),
             own_ticks=int(fields[11]) + int(fields[12]),
             waited_ticks=int(fields[13]) + int(fields[14]),
             threads=int(fields[17]),
@@ -72,18 +85,36 @@ def parse_statm(line: bytes) -> tuple[int, int]:
     return int(match[1]) * PAGE_BYTES, int(match[2]) * PAGE_BYTES
 
 
-def parse_io(content: bytes) -> tuple[int, int]:
-    """Parse `/proc/<pid>/io`: bytes read from storage and written to it.
+def ignores_sigchld(folder: str) -> bool:
+    """Whether the children of a process vanish, with all that they used, as they end.
+
+    True where that cannot be read.
+
+    Args:
+        folder: Of the process, in /proc.
+    """
+    try:
+        found = _IGNORED_SIGNALS.search(read_kernel_file(f"{folder}/status"))
+    except UNREADABLE:
+        return True
+    return found is None or bool(int(found.group(1), 16) & _SIGCHLD_BIT)
+
+
+def parse_io(content: bytes) -> tuple[int, int, int]:
+    """Parse `/proc/<pid>/io`: bytes read from storage, written to it, and not written after all.
+
+    The last are of files that were deleted, or cut, before they were written.
 
         read_bytes: 12288
         write_bytes: 4096
+        cancelled_write_bytes: 0
 
     Raises:
         ParseError: One of the lines is missing.
     """
     found = {name: int(digits) for name, digits in _IO.findall(content) if int(digits) < MOST}
     try:
-        return found[b"read_bytes"], found[b"write_bytes"]
+        return found[b"read_bytes"], found[b"write_bytes"], found.get(b"cancelled_write_bytes", 0)
     except KeyError:
         raise ParseError("/proc/<pid>/io", _text(content)) from None
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from mlflow_sysmetrics.host import Transient, Unavailable
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_file
+from mlflow_sysmetrics.sources.own_cgroup import OwnCgroup
 from mlflow_sysmetrics.sources.proc_clock import has_cpu_clocks, process_clock_ns
 from mlflow_sysmetrics.sources.proc_newcomers import Newcomers
 from mlflow_sysmetrics.sources.proc_pid import (
@@ -78,6 +79,10 @@ class ProcTree:
         if root is None:
             raise Unavailable(f"there is no process {root_pid}")
         self._members = {root_pid: root}
+        self._cgroup: OwnCgroup | None = None
+        if children:
+            with suppress(Unavailable):
+                self._cgroup = OwnCgroup(host)
 
     def now(self) -> float:
         """Whole ticks since the machine started."""
@@ -93,6 +98,8 @@ class ProcTree:
             Unavailable: The root has ended.
         """
         self._tick += 1
+        if self._cgroup is not None:
+            self._cgroup.read()
         if self._newcomers is not None:
             self._newcomers.prepare()
         members: dict[int, _Member] = {}
@@ -113,6 +120,10 @@ class ProcTree:
             raise Unavailable(f"process {self._root_pid} has ended")
         self._members = members
         return [member.use for member in members.values()]
+
+    def whole_cpu_s(self) -> float | None:
+        """That of the control group, where it holds nothing else that was awake."""
+        return None if self._cgroup is None else self._cgroup.used_s(self._members)
 
     def private_memory(self) -> PrivateMemory | None:
         """Summed over `smaps_rollup`, which holds up the process's own memory mapping meanwhile.
@@ -173,8 +184,8 @@ class ProcTree:
         self, pid: int, stat: Stat, clock_ns: int | None, known: ProcessUse | None
     ) -> ProcessUse:
         # To other users than root a zombie no longer shows what it transferred.
-        last = (known.read_bytes, known.write_bytes) if known else (None, None)
-        read_bytes, write_bytes = self._transfers_of(pid) or last
+        last = known[-3:] if known else (None, None, 0)
+        read_bytes, write_bytes, cancelled_bytes = self._transfers_of(pid) or last
         fds, vms_bytes, rss_bytes = self._holdings_of(pid, stat.threads)
         return ProcessUse(
             pid=pid,
@@ -189,6 +200,7 @@ class ProcTree:
             waited_cpu_s=stat.waited_ticks / CLOCK_TICKS if self._newcomers else 0.0,
             read_bytes=read_bytes,
             write_bytes=write_bytes,
+            cancelled_bytes=cancelled_bytes,
         )
 
     def _holdings_of(self, pid: int, threads: int) -> _Holdings:
@@ -212,8 +224,8 @@ class ProcTree:
             return fds, None, None
         return (fds, vms_bytes, rss_bytes) if vms_bytes else None
 
-    def _transfers_of(self, pid: int) -> tuple[int, int] | None:
-        """Bytes read and written; None for another user's process, or a kernel that keeps none."""
+    def _transfers_of(self, pid: int) -> tuple[int, int, int] | None:
+        """As `parse_io`; None for another user's process, or a kernel that keeps none."""
         try:
             return parse_io(read_kernel_file(f"{self._proc}/{pid}/io"))
         except (*UNREADABLE, ParseError):

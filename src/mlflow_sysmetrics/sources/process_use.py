@@ -21,6 +21,8 @@ class ProcessUse(NamedTuple):
             those had inherited so.
         read_bytes: Read from storage; None where it may not be known.
         write_bytes: Written to storage; None as before.
+        cancelled_bytes: Counted in `write_bytes` and then not written, for the file was deleted or
+            cut before that. It may be another process that had written them.
     """
 
     pid: int
@@ -34,6 +36,7 @@ class ProcessUse(NamedTuple):
     waited_cpu_s: float
     read_bytes: int | None
     write_bytes: int | None
+    cancelled_bytes: int = 0
 
 
 class PrivateMemory(NamedTuple):
@@ -66,6 +69,12 @@ class ProcessSource(Protocol):
 
         Raises:
             Unavailable: The root has ended.
+        """
+
+    def whole_cpu_s(self) -> float | None:
+        """CPU time of all that was in the tree, seen or not, between the last two samples.
+
+        None where nobody counts it, or it may be others' too.
         """
 
     def private_memory(self) -> PrivateMemory | None:

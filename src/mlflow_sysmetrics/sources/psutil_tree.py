@@ -60,6 +60,10 @@ class PsutilTree:
             raise Unavailable(f"process {self._root.pid} has ended or may not be read")
         return [use for use in uses.values() if use is not None]
 
+    def whole_cpu_s(self) -> float | None:
+        """Nobody counts it."""
+        return None
+
     def private_memory(self) -> PrivateMemory | None:
         """USS where the system reports it; it has no PSS."""
         found = [memory for process in self._members if (memory := _uss_bytes_of(process))]

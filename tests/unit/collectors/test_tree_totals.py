@@ -174,3 +174,33 @@ def test_storage_counters_that_are_told_late_start_where_they_are_found() -> Non
 
     assert tree.has_io
     assert tree.read_bytes == 1
+
+
+def test_what_nobody_saw_counts_where_the_whole_is_known() -> None:
+    tree = totals()
+    tree.update([use(1)], None)
+
+    tree.update([use(1, cpu=1)], 3.0)
+
+    assert tree.cpu_s == 3
+
+
+def test_what_is_read_a_moment_later_than_the_whole_is_not_counted_twice() -> None:
+    tree = totals()
+    seen = []
+    tree.update([use(1)])
+    for cpu, whole in [(2.0, 1.5), (3.0, 1.5), (4.0, 1.0)]:
+        tree.update([use(1, cpu=cpu)], whole)
+        seen.append(tree.cpu_s)
+
+    assert seen == [2, 3, 4]
+
+
+def test_what_was_not_seen_stays_counted_once_the_whole_is_not_known_any_more() -> None:
+    tree = totals()
+    tree.update([use(1)])
+    tree.update([use(1, cpu=1)], 3.0)
+    tree.update([use(1, cpu=5)], None)
+    tree.update([use(1, cpu=6)], 1.0)
+
+    assert tree.cpu_s == 3 + 5

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,6 +9,7 @@ from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.proc_pid import (
     PAGE_BYTES,
     Stat,
+    ignores_sigchld,
     parse_io,
     parse_smaps_rollup,
     parse_stat,
@@ -16,9 +18,10 @@ from mlflow_sysmetrics.sources.proc_pid import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 STAT = (
-    b"4798 (%s) S 4788 4788 3366 0 -1 4194304 100 0 7 0 12 3 250 40 20 0 8 0 107205 3133440 360 "
+    b"4798 (%s) S 4788 4788 3366 0 -1 4194304 100 31 7 2 12 3 250 40 20 0 8 0 107205 3133440 360 "
     b"18446744073709551615 93888854921216 93888854941097 140730208729152 0 0 0 0 0 0 0\n"
 )
 ROLLUP = b"""\
@@ -39,6 +42,9 @@ SwapPss:               0 kB
 def test_stat_whatever_the_name(name: bytes) -> None:
     assert parse_stat(STAT % name) == Stat(
         parent_pid=4788,
+        group=4788,
+        session=3366,
+        waited_faults=33,
         own_ticks=15,
         waited_ticks=290,
         threads=8,
@@ -53,10 +59,28 @@ def test_statm_is_in_pages() -> None:
 def test_io_is_what_reached_storage() -> None:
     content = (
         b"rchar: 3012\nwchar: 5\nsyscr: 7\nsyscw: 9\nread_bytes: 12288\nwrite_bytes: 4096\n"
-        b"cancelled_write_bytes: 1\n"
+        b"cancelled_write_bytes: 1024\n"
     )
 
-    assert parse_io(content) == (12288, 4096)
+    assert parse_io(content) == (12288, 4096, 1024)
+
+
+@pytest.mark.parametrize(
+    ("status", "ignores"),
+    [
+        ("SigBlk:\t0000000000000000\nSigIgn:\t0000000001001000\n", False),
+        (f"SigIgn:\t{1 << (signal.SIGCHLD - 1):016x}\n", True),
+        ("Name:\tcat\n", True),
+        (None, True),
+    ],
+)
+def test_a_process_ignores_sigchld_or_is_taken_to_do_so(
+    tmp_path: Path, status: str | None, *, ignores: bool
+) -> None:
+    if status is not None:
+        (tmp_path / "status").write_text(status)
+
+    assert ignores_sigchld(str(tmp_path)) is ignores
 
 
 def test_private_memory_is_all_that_is_private() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fakes.fake_proc import FakeProc
 from mlflow_sysmetrics.host import Host, Unavailable
-from mlflow_sysmetrics.sources import proc_newcomers, proc_tree
+from mlflow_sysmetrics.sources import proc_listing, proc_newcomers, proc_tree
 from mlflow_sysmetrics.sources.proc_newcomers import Newcomers
 from mlflow_sysmetrics.sources.proc_pid import CLOCK_TICKS, PAGE_BYTES
 from mlflow_sysmetrics.sources.proc_tree import ProcTree
@@ -98,7 +98,7 @@ def test_what_was_read_of_an_outsider_is_not_read_again(
     tree = ProcTree(proc.host, ROOT)
     if known_before:
         tree.sample()
-    read = mocker.spy(proc_newcomers, "read_kernel_file")
+    read = mocker.spy(proc_listing, "read_kernel_file")
 
     tree.sample()
 
