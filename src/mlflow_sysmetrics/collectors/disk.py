@@ -10,39 +10,50 @@ import psutil
 
 from mlflow_sysmetrics.collectors.collector import Collector
 from mlflow_sysmetrics.collectors.counters import KeyedTotal
+from mlflow_sysmetrics.file_helper import NoAnswerError, helper_of
 from mlflow_sysmetrics.host import Unavailable
-from mlflow_sysmetrics.notices import logger
+from mlflow_sysmetrics.mounts import mount_of
+from mlflow_sysmetrics.notices import logger, warn_once
+from mlflow_sysmetrics.sources.disk_space import read_space
 from mlflow_sysmetrics.sources.diskstats import DiskBytes, is_physical_disk, read_diskstats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.mounts import Mount
+
+
+_ANSWER_S = 0.4
+"""How long a file system that may hang is waited for, within what a sample waits for this one."""
+
+_SAID_AFTER_S = 2.0
+"""How long it has to be silent for a word; a helper process takes a moment to start, too."""
 
 
 class DiskCollector(Collector):
     """Space gauges as MLflow reads them, and counters over whole disks.
 
     Args:
-        working_directory: Where its file system is not the root's; None where it is.
+        spaces: The file systems.
         transferred: Gives the counters by disk; None where there are none.
     """
 
     def __init__(
         self,
-        working_directory: str | None,
+        spaces: Sequence[_Space],
         transferred: Callable[[], dict[str, DiskBytes]] | None,
     ) -> None:
-        self._working_directory = working_directory
+        self._spaces = spaces
         self._transferred = transferred
         self._read = KeyedTotal()
         self._written = KeyedTotal()
 
     def collect(self) -> dict[str, float]:
         """Megabytes and a percentage for space, bytes for the counters."""
-        readings = _space("disk", os.sep)
-        if self._working_directory is not None:
-            readings |= _space("working_disk", self._working_directory)
+        readings: dict[str, float] = {}
+        for space in self._spaces:
+            readings |= space.read()
         if self._transferred is not None and (disks := self._transferred()):
             readings["disk_read_bytes"] = self._read.update(
                 {name: disk.read for name, disk in disks.items()}
@@ -52,34 +63,88 @@ class DiskCollector(Collector):
             )
         return readings
 
+    def notes(self) -> list[str]:
+        """Which file system does not answer."""
+        return [space.trouble for space in self._spaces if space.trouble]
 
-def _space(subject: str, path: str) -> dict[str, float]:
-    usage = psutil.disk_usage(path)
-    return {
-        f"{subject}_usage_percentage": usage.percent,
-        f"{subject}_usage_megabytes": usage.used / 1e6,
-        f"{subject}_available_megabytes": usage.free / 1e6,
-    }
+
+class _Space:
+    """Space on one file system, asked by a helper process where a call on it may hang.
+
+    Args:
+        subject: What its readings begin with.
+        path: A directory on it.
+        mount: It; None where that is not known.
+
+    Attributes:
+        trouble: Why its readings are missing now, for a person to read; empty where they are not.
+    """
+
+    def __init__(self, subject: str, path: str, mount: Mount | None) -> None:
+        self.trouble = ""
+        self._subject = subject
+        self._path = path
+        self._mount = mount if mount is not None and mount.may_hang else None
+
+    def read(self) -> dict[str, float]:
+        if self._mount is None:
+            usage = psutil.disk_usage(self._path)
+            return self._readings(usage.percent, usage.used, usage.free)
+        try:
+            helper = helper_of(self._mount)
+            percent, used_bytes, free_bytes, _ = helper.call_within(
+                _ANSWER_S, read_space, self._path
+            )
+        except NoAnswerError as error:
+            self._report(str(error), is_certain=helper.silent_s >= _SAID_AFTER_S)
+            return {}
+        except OSError as error:
+            self._report(f"{self._mount} cannot be asked: {error}", is_certain=True)
+            return {}
+        if self.trouble:
+            logger.info("%s answers again", self._mount)
+        self.trouble = ""
+        return self._readings(percent, used_bytes, free_bytes)
+
+    def _readings(self, percent: float, used_bytes: float, free_bytes: float) -> dict[str, float]:
+        return {
+            f"{self._subject}_usage_percentage": percent,
+            f"{self._subject}_usage_megabytes": used_bytes / 1e6,
+            f"{self._subject}_available_megabytes": free_bytes / 1e6,
+        }
+
+    def _report(self, what: str, *, is_certain: bool) -> None:
+        if is_certain:
+            self.trouble = f"{what}; system/{self._subject}_* metrics are missing meanwhile"
+            warn_once(
+                f"{self.trouble}, all others go on", f"{self._subject} space on {self._mount}"
+            )
 
 
 def open_disk(host: Host) -> DiskCollector:
     """Space exists on every host; the counters may not."""
-    working_directory = _working_directory_apart()
+    root = mount_of(os.sep)
+    spaces = [_Space("disk", os.sep, root), *_working_space(root)]
     try:
-        return DiskCollector(working_directory, _transfer_source(host))
+        return DiskCollector(spaces, _transfer_source(host))
     except Unavailable as reason:
         logger.debug("no disk rates: %s", reason)
-        return DiskCollector(working_directory, None)
+        return DiskCollector(spaces, None)
 
 
-def _working_directory_apart() -> str | None:
-    """The working directory, unless the root file system holds it or it has been deleted."""
+def _working_space(root: Mount | None) -> Iterator[_Space]:
+    """The working directory's, unless the root file system holds it or it has been deleted."""
     try:
-        directory = Path.cwd()
-        is_apart = directory.stat().st_dev != Path(os.sep).stat().st_dev
+        directory = os.getcwd()  # noqa: PTH109 - as a string
+        mount = mount_of(directory)
+        if mount is not None and mount.may_hang:
+            is_apart = root is None or mount.device != root.device
+        else:
+            is_apart = Path(directory).stat().st_dev != Path(os.sep).stat().st_dev
     except OSError:
-        return None
-    return str(directory) if is_apart else None
+        return
+    if is_apart:
+        yield _Space("working_disk", directory, mount)
 
 
 def _transfer_source(host: Host) -> Callable[[], dict[str, DiskBytes]]:
