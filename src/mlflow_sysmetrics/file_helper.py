@@ -319,5 +319,9 @@ def _python() -> str:
     return sys.executable if re.match(r"(python|pypy)[\d.]*\w?$", name) else "python3"
 
 
+def _after_fork_in_child() -> None:
+    _helpers.after_fork_in_child()
+
+
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_helpers.after_fork_in_child)
+    os.register_at_fork(after_in_child=_after_fork_in_child)

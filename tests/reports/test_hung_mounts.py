@@ -60,7 +60,7 @@ class Training:
         self._folder = folder
         self._database = shutil.copy(database, folder / "store.db")
 
-    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+    def run(self, script: str, *namespace: str) -> subprocess.CompletedProcess[str]:
         mount_point = self._folder / "mnt"
         mount_point.mkdir()
         path = self._folder / "train.py"
@@ -76,7 +76,7 @@ class Training:
             "TOLD": str(self.told),
         }
         return subprocess.run(
-            [*_namespace(), *command, sys.executable, str(path)],
+            [*_namespace(), *command, *namespace, sys.executable, str(path)],
             env=environ, capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
 
@@ -220,6 +220,41 @@ def test_the_users_code_has_no_child_of_ours_to_wait_for(training: Training) -> 
 
     assert ended.returncode == 0, ended.stderr
     assert training.answer() == {"waited": 0, "is_at_root": True, "descriptors": 3, "children": 0}
+    assert set(training.values("system/process/num_processes").values()) == {1.0}
+
+
+def test_a_program_ends_though_the_store_is_away_and_the_spool_hangs(training: Training) -> None:
+    ended = training.run("""
+        os.environ["MLFLOW_SYSMETRICS_SPOOL_DIR"] = os.path.abspath("spool")
+        mlflow.start_run()
+        time.sleep(1)
+        database = Path(os.environ["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///"))
+        database.unlink()
+        database.mkdir()
+        hangs.touch()
+        time.sleep(1)
+    """)
+
+    assert ended.returncode != hanging_mount.STILL_RUNS
+    assert "cannot be kept on disk" in ended.stderr
+    assert "mnt (fuse.hang) does not answer" in ended.stderr
+
+
+def test_a_helper_is_not_counted_where_the_program_is_the_first_of_a_container(
+    training: Training,
+) -> None:
+    ended = training.run(
+        """
+        with mlflow.start_run():
+            parent = psutil.Process(helper()).ppid()
+            time.sleep(1)
+            tell(parent=parent, own=os.getpid())
+        """,
+        "unshare", "--pid", "--fork", "--mount-proc",
+    )  # fmt: skip
+
+    assert ended.returncode == 0, ended.stderr
+    assert training.answer() == {"parent": 1, "own": 1}
     assert set(training.values("system/process/num_processes").values()) == {1.0}
 
 

@@ -6,18 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from fakes.waiting import eventually, is_gone
-from mlflow_sysmetrics import command_stream, file_helper, mounts
+from mlflow_sysmetrics import file_helper, mounts
 from mlflow_sysmetrics.delivery.outbox import Sample
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.spool import Spool, SpoolError, spool_files
-from mlflow_sysmetrics.file_helper import FileHelper, NoAnswerError, helper_at
+from mlflow_sysmetrics.file_helper import FileHelper, NoAnswerError, helper_at, helper_of
 from mlflow_sysmetrics.host import find_command
+from mlflow_sysmetrics.mounts import Mount
 from mlflow_sysmetrics.sources.disk_space import read_space
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def all_may_hang(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for helper in helpers.by_point.values():
         helper.close()
         os.kill(helper.pid, signal.SIGCONT)
-        eventually(lambda pid=helper.pid: is_gone(pid))
+        eventually(partial(is_gone, helper.pid))
 
 
 @pytest.fixture
@@ -81,6 +83,15 @@ def test_one_mount_has_one_helper(helper: FileHelper, tmp_path: Path) -> None:
 
     assert helper_at(str(tmp_path / "sub")) is helper
     assert file_helper.helper_pids() == {helper.pid}
+
+
+def test_a_mount_that_hangs_holds_up_no_call_on_another_one(helper: FileHelper) -> None:
+    other = helper_of(Mount("1", "0", "0:99", "/other", "nfs4"))
+    hang(helper)
+    with pytest.raises(NoAnswerError):
+        helper.call_within(AT_ONCE_S, os.path.basename, "/a")
+
+    assert other.call(os.path.basename, "/a") == "a"
 
 
 def test_a_local_file_system_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +156,7 @@ def test_without_a_shell_the_reason_is_told_and_not_tried_again_at_once(
         starts.append(arguments)
         raise FileNotFoundError(2, "No such file or directory", "/bin/sh")
 
-    monkeypatch.setattr(command_stream.subprocess, "Popen", no_shell)
+    monkeypatch.setattr(subprocess, "Popen", no_shell)
 
     for _ in range(2):
         with pytest.raises(OSError, match=r"cannot be asked: .*/bin/sh"):

@@ -55,7 +55,7 @@ def test_what_is_no_list_of_mounts_has_none(text: str) -> None:
 def test_spaces_in_a_mount_point_are_spaces() -> None:
     (mount,) = parse_mountinfo(r"41 22 0:51 / /mnt/my\040data\134\303\274 rw - cifs //server/x rw")
 
-    assert mount.point == "/mnt/my data\\\udcc3\udcbc".encode(errors="surrogateescape").decode()
+    assert mount.point == "/mnt/my data\\ü"
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,10 @@ def test_a_file_system_with_a_server_or_an_unknown_one_may_hang(mounts: Mounts, 
 
 
 def test_what_a_later_mount_hides_is_not_what_a_path_is_on() -> None:
-    mounts = parse_mountinfo(
-        "\n".join(
-            [
-                ROOT,
-                "41 22 0:51 / /a/b rw - tmpfs tmpfs rw",
-                "42 22 0:52 / /a rw - nfs4 server:/ rw",
-                "43 42 0:53 / /a rw - xfs /dev/sdb rw",
-            ]
-        )
-    )
+    hidden = "41 22 0:51 / /a/b rw - tmpfs tmpfs rw"
+    over_it = "42 22 0:52 / /a rw - nfs4 server:/ rw"
+    on_top = "43 42 0:53 / /a rw - xfs /dev/sdb rw"
+    mounts = parse_mountinfo(f"{ROOT}\n{hidden}\n{over_it}\n{on_top}\n")
 
     found = visible_mount("/a/b/c", mounts)
 
