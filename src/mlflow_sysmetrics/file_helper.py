@@ -125,13 +125,13 @@ class FileHelper:
         if not threading.main_thread().is_alive():
             timeout_s = min(timeout_s, _EXIT_TIMEOUT_S)
         request = (function.__module__, function.__name__, arguments, options)
-        if not self._lock.acquire(timeout=timeout_s):
+        if not self._lock.acquire(timeout=max(0.0, timeout_s - self.silent_s)):
             raise self._no_answer()
         try:
             self._await(self._asked_s + timeout_s)  # what the one before was too impatient for
-            self._asked += 1
             self._asked_s = time.monotonic()
             self._to_send = framed(request)
+            self._asked += 1  # last: Ctrl-C may come in between
             result: Any = self._await(self._asked_s + timeout_s)
         finally:
             self._lock.release()
@@ -197,7 +197,7 @@ class FileHelper:
         return NoAnswerError(f"{self.mount} does not answer")
 
     def _broken(self) -> OSError:
-        return OSError(f"the process that asks {self.mount} has ended")
+        return OSError(f"the helper process for {self.mount} has ended")
 
     def after_fork_in_child(self) -> None:
         """Let go of what is the parent's."""
@@ -221,14 +221,14 @@ class _Helpers:
             failed_s, error = self._failures.get(mount.point, (0.0, None))
             now_s = time.monotonic()
             if error is not None and now_s - failed_s < _START_AGAIN_S:
-                raise OSError(f"{mount} cannot be asked: {error}") from error
+                raise OSError(f"no helper process can be started: {error}") from error
             if helper is not None:  # has ended: the next one is not started in a hurry
-                self._failures[mount.point] = (now_s, OSError("the process that asks it has ended"))
+                self._failures[mount.point] = (now_s, OSError("one has just ended"))
             try:
                 self.by_point[mount.point] = FileHelper(mount)
             except OSError as error:
                 self._failures[mount.point] = (now_s, error)
-                raise OSError(f"{mount} cannot be asked: {error}") from error
+                raise OSError(f"no helper process can be started: {error}") from error
             return self.by_point[mount.point]
 
     def after_fork_in_child(self) -> None:
@@ -285,7 +285,7 @@ def start_helpers(*paths: str | Path | None) -> None:
 
 def helper_pids() -> set[int]:
     """The helpers, which are not the run's, whoever is their parent."""
-    return {helper.pid for helper in list(_helpers.by_point.values())}
+    return {each.pid for each in list(_helpers.by_point.values()) if not each.has_ended}
 
 
 def _start() -> tuple[int, int]:
@@ -306,8 +306,8 @@ def _start() -> tuple[int, int]:
         pid = b""
         while not pid.endswith(b"\n"):
             piece = ours.recv(1)
-            if not piece:
-                raise OSError("no process can be started that asks it")
+            if not (piece.isdigit() or (pid and piece == b"\n")):
+                raise OSError("its shell has failed")
             pid += piece
         ours.setblocking(False)  # noqa: FBT003 - the only argument
         return ours.detach(), int(pid)

@@ -77,10 +77,8 @@ def mount_of(path: str, mountinfo: str = _MOUNTINFO) -> Mount | None:
     Raises:
         OSError: The working directory has been deleted.
     """
-    try:
-        with open(mountinfo, "rb") as file:  # noqa: PTH123 - a Path costs more than the read
-            mounts = parse_mountinfo(os.fsdecode(file.read()))
-    except OSError:
+    mounts = _read_mounts(mountinfo)
+    if mounts is None:
         return None
     # The kernel tells the working directory without asking its file system.
     whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109 - as a string
@@ -106,6 +104,20 @@ def mount_of(path: str, mountinfo: str = _MOUNTINFO) -> Mount | None:
             links += 1
             here = "/" if target.startswith("/") else here
             parts += target.split("/")[::-1]
+
+
+def device_of(path: str, mountinfo: str = _MOUNTINFO) -> str | None:
+    """The file system itself that an absolute path without links is on; None where not listed."""
+    mount = visible_mount(path, _read_mounts(mountinfo) or [])
+    return mount.device if mount is not None else None
+
+
+def _read_mounts(mountinfo: str) -> list[Mount] | None:
+    try:
+        with open(mountinfo, "rb") as file:  # noqa: PTH123 - a Path costs more than the read
+            return parse_mountinfo(os.fsdecode(file.read()))
+    except OSError:
+        return None
 
 
 def parse_mountinfo(text: str) -> list[Mount]:

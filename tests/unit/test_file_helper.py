@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from fakes.simulation import LONG_S
 from fakes.waiting import eventually, is_gone
 from mlflow_sysmetrics import file_helper, mounts
+from mlflow_sysmetrics.collectors.disk import open_disk
 from mlflow_sysmetrics.delivery.outbox import Sample
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.spool import Spool, SpoolError, spool_files
 from mlflow_sysmetrics.file_helper import FileHelper, NoAnswerError, helper_at, helper_of
-from mlflow_sysmetrics.host import find_command
+from mlflow_sysmetrics.host import Host, find_command
 from mlflow_sysmetrics.mounts import Mount
 from mlflow_sysmetrics.sources.disk_space import read_space
 
@@ -159,7 +161,7 @@ def test_without_a_shell_the_reason_is_told_and_not_tried_again_at_once(
     monkeypatch.setattr(subprocess, "Popen", no_shell)
 
     for _ in range(2):
-        with pytest.raises(OSError, match=r"cannot be asked: .*/bin/sh"):
+        with pytest.raises(OSError, match=r"no helper process can be started: .*/bin/sh"):
             helper_at(str(tmp_path))
     assert len(starts) == 1
 
@@ -206,6 +208,18 @@ def test_a_command_is_found_on_a_path_that_may_hang(
     assert find_command("no-such-command-anywhere") is None
     hang(helper)
     assert find_command("tool") is None
+
+
+def test_space_is_asked_also_where_the_root_itself_may_hang(
+    all_may_hang: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/proc")  # a file system of its own on every Linux
+    monkeypatch.setattr("mlflow_sysmetrics.collectors.disk._ANSWER_S", LONG_S)
+
+    readings = open_disk(Host()).collect()
+
+    assert readings["disk_usage_percentage"] == pytest.approx(read_space("/")[0], abs=5)
+    assert readings["working_disk_usage_megabytes"] == 0
 
 
 # The spool of a user whose home is on a network

@@ -12,7 +12,7 @@ from mlflow_sysmetrics.collectors.collector import Collector
 from mlflow_sysmetrics.collectors.counters import KeyedTotal
 from mlflow_sysmetrics.file_helper import NoAnswerError, helper_of
 from mlflow_sysmetrics.host import Unavailable
-from mlflow_sysmetrics.mounts import mount_of
+from mlflow_sysmetrics.mounts import device_of, mount_of
 from mlflow_sysmetrics.notices import logger, warn_once
 from mlflow_sysmetrics.sources.disk_space import read_space
 from mlflow_sysmetrics.sources.diskstats import DiskBytes, is_physical_disk, read_diskstats
@@ -123,8 +123,7 @@ class _Space:
 
 def open_disk(host: Host) -> DiskCollector:
     """Space exists on every host; the counters may not."""
-    root = mount_of(os.sep)
-    spaces = [_Space("disk", os.sep, root), *_working_space(root)]
+    spaces = [_Space("disk", os.sep, mount_of(os.sep)), *_working_space()]
     try:
         return DiskCollector(spaces, _transfer_source(host))
     except Unavailable as reason:
@@ -132,13 +131,13 @@ def open_disk(host: Host) -> DiskCollector:
         return DiskCollector(spaces, None)
 
 
-def _working_space(root: Mount | None) -> Iterator[_Space]:
+def _working_space() -> Iterator[_Space]:
     """The working directory's, unless the root file system holds it or it has been deleted."""
     try:
         directory = os.getcwd()  # noqa: PTH109 - as a string
         mount = mount_of(directory)
         if mount is not None and mount.may_hang:
-            is_apart = root is None or mount.device != root.device
+            is_apart = device_of(directory) != device_of(os.sep)
         else:
             is_apart = Path(directory).stat().st_dev != Path(os.sep).stat().st_dev
     except OSError:
