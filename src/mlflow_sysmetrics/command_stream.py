@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import shutil
 import signal
 import subprocess
 import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Transient, Unavailable, unavailable
+from mlflow_sysmetrics.host import Transient, Unavailable, find_command, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _START_TIMEOUT_S = 3.0
 _LINE_BYTES = 1 << 20
@@ -99,7 +99,7 @@ class CommandStream:
 
 def _start(command: Sequence[str]) -> tuple[int, int]:
     """Start a command; returns its process group and where its output is read."""
-    executable = shutil.which(command[0])
+    executable = find_command(command[0])
     if executable is None:
         raise Unavailable(f"{command[0]} is not installed")
     try:
@@ -107,24 +107,57 @@ def _start(command: Sequence[str]) -> tuple[int, int]:
     except OSError as error:
         raise unavailable(command[0], error) from error
     try:
-        shell = subprocess.Popen(  # noqa: S603 - a fixed command found on the user's PATH
-            ["/bin/sh", "-c", '"$@" &', "sh", executable, *command[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=writing,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "LC_ALL": "C"},
-            start_new_session=True,  # a group of its own, which can be ended as one
+        group = start_outside(
+            '"$@" &', [executable, *command[1:]], {**os.environ, "LC_ALL": "C"}, stdout=writing
         )
-        shell.wait(_START_TIMEOUT_S)
     except OSError as error:
         os.close(reading)
         raise unavailable(f"{command[0]} cannot be started", error) from error
-    except subprocess.TimeoutExpired as error:
-        os.close(reading)
-        raise Transient(f"{command[0]} cannot be started: {error}") from error
     finally:
         os.close(writing)
-    return shell.pid, reading
+    return group, reading
+
+
+def start_outside(
+    script: str,
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.DEVNULL,
+) -> int:
+    """Let a shell start a command in the background, and wait until the shell is gone.
+
+    So the command is no child of this process: its use is not counted as the run's, and no
+    `os.wait()` of the user's sees it. It works in the root directory and gets no other descriptor.
+
+    Args:
+        script: For the shell; it ends at once.
+        arguments: The script's `$1` and so on.
+        environ: The command's environment.
+        stdin: What the script reads.
+        stdout: Where it prints.
+
+    Returns:
+        The process group, which can be ended as one.
+
+    Raises:
+        OSError: There is no shell, or it does not end in time.
+    """
+    try:
+        shell = subprocess.Popen(  # noqa: S603 - fixed scripts
+            ["/bin/sh", "-c", script, "sh", *arguments],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.DEVNULL,
+            env=environ,
+            cwd=os.sep,  # a shell asks for its working directory, which may hang
+            start_new_session=True,
+        )
+        shell.wait(_START_TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(errno.ETIMEDOUT, str(error)) from error
+    return shell.pid
 
 
 def _after_fork_in_child() -> None:

@@ -34,6 +34,7 @@ COMMAND_TIMEOUT_S = 3.0
 """What a command (`nvidia-smi`, `system_profiler`, …) may take; the bound on what it can cost."""
 
 _COMMAND_OUTPUT_BYTES = 1 << 20
+_FIND_TIMEOUT_S = 0.5  # in one folder
 
 
 class Unavailable(Exception):  # noqa: N818 - a state of the host, not an error of ours
@@ -183,7 +184,7 @@ class Host:
 
     def has_command(self, name: str) -> bool:
         """Whether there is such a command on the PATH."""
-        return shutil.which(name) is not None
+        return find_command(name) is not None
 
     def run(self, command: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Run a command and return what it prints, stderr left out.
@@ -195,7 +196,7 @@ class Host:
             Unavailable: Not installed, failed, too slow, or its output is too long.
         """
         name = command[0]
-        executable = shutil.which(name)
+        executable = find_command(name)
         if executable is None:
             raise Unavailable(f"{name} is not installed")
         try:
@@ -205,6 +206,7 @@ class Host:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "LC_ALL": "C"},
+                cwd=os.sep,  # this process's may be on a file system that hangs
                 start_new_session=True,  # so that its own children end with it
             )
         except OSError as error:
@@ -276,6 +278,28 @@ def _names_in(folder: Path) -> list[str]:
         if isinstance(reason, Transient):
             raise reason from error
         return []
+
+
+def find_command(name: str) -> str | None:
+    """Where a command is on the PATH; a folder whose file system may hang is asked last."""
+    from mlflow_sysmetrics.file_helper import helper_at  # noqa: PLC0415 - it imports us
+
+    last = []
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        try:
+            helper = helper_at(folder)
+        except OSError:
+            continue
+        if helper is not None:
+            last.append((helper, os.path.abspath(folder)))  # noqa: PTH100 - as a string
+        elif found := shutil.which(name, path=folder):
+            return os.path.abspath(found)  # noqa: PTH100 - as a string
+    for helper, folder in last:
+        with contextlib.suppress(OSError):
+            found = helper.call_within(_FIND_TIMEOUT_S, shutil.which, name, path=folder)
+            if found:
+                return found
+    return None
 
 
 def _output_of(process: subprocess.Popen[bytes], timeout_s: float) -> bytes | None:

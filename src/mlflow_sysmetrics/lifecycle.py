@@ -21,6 +21,7 @@ from mlflow_sysmetrics.delivery.stream import Stream
 from mlflow_sysmetrics.delivery.tracking import active_workspace
 from mlflow_sysmetrics.delivery.uploader import Uploader
 from mlflow_sysmetrics.facts import host_tags
+from mlflow_sysmetrics.file_helper import start_helpers
 from mlflow_sysmetrics.host import Host
 from mlflow_sysmetrics.notices import logger
 from mlflow_sysmetrics.provider_switch import SYSMETRICS, switched_on
@@ -165,6 +166,7 @@ class OpenRuns:
         return uploader
 
     def _recorder(self, opening: Opening) -> Recorder:
+        start_helpers(os.curdir, opening.settings.spool_folder)
         node_id = opening.settings.node_id
         prefix = PREFIX + (f"{node_id}/" if node_id else "")
         folder = opening.settings.spool_folder

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from mlflow_sysmetrics.catalog.model import BYTES_TO_MEGABYTES, LINUX_AND_MACOS, Aggregate, Metric
 
-_ROOT_IS_WORKING = "where the working directory is on the root file system"
+_ROOT_IS_WORKING = (
+    "where the working directory is on the root file system, or its own does not answer"
+)
 
 HOST_METRICS = (
     Metric(

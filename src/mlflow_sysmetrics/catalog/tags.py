@@ -7,7 +7,7 @@ from functools import partial
 from mlflow_sysmetrics.catalog.model import LINUX, LINUX_AND_WINDOWS, Tag
 
 _NOT_LIMITED = "where nothing limits the process below what the host has"
-_NO_DIRECTORY = "where the working directory has been deleted"
+_NO_DIRECTORY = "where the working directory has been deleted, or its file system does not answer"
 _NO_KUBERNETES = "outside Kubernetes"
 
 _disk = partial(Tag, source="shutil.disk_usage", absent=_NO_DIRECTORY)

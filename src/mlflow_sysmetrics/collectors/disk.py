@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,28 +11,40 @@ import psutil
 from mlflow_sysmetrics.collectors.collector import Collector
 from mlflow_sysmetrics.collectors.counters import KeyedTotal
 from mlflow_sysmetrics.collectors.subjects import Subjects
+from mlflow_sysmetrics.file_helper import NoAnswerError, helper_of
+from mlflow_sysmetrics.mounts import device_of, mount_of
+from mlflow_sysmetrics.notices import logger, warn_once
+from mlflow_sysmetrics.sources.disk_space import read_space
 from mlflow_sysmetrics.sources.diskstats import DiskBytes, is_physical_disk, read_diskstats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.mounts import Mount
+
+
+_ANSWER_S = 0.4
+"""How long a file system that may hang is waited for, within what a sample waits for this one."""
+
+_SAID_AFTER_S = 2.0
+"""How long it has to be silent for a word; a helper process takes a moment to start, too."""
 
 
 class DiskCollector(Collector):
     """Space gauges as MLflow reads them, and counters over whole disks.
 
     Args:
-        working_directory: Where its file system is not the root's; None where it is.
+        spaces: The file systems.
         transferred: Gives the counters by disk; empty where there are none.
     """
 
     def __init__(
         self,
-        working_directory: str | None,
+        spaces: Sequence[_Space],
         transferred: Callable[[], dict[str, DiskBytes]],
     ) -> None:
-        self._working_directory = working_directory
+        self._spaces = spaces
         self._transferred = transferred
         self._subjects = Subjects()
         self._read = KeyedTotal()
@@ -42,14 +53,15 @@ class DiskCollector(Collector):
     def collect(self) -> dict[str, float]:
         """Megabytes and a percentage for space, bytes for the counters."""
         read = self._subjects.read
-        readings = read("space on the root file system", partial(_space, "disk", os.sep))
-        if (path := self._working_directory) is not None:
-            readings |= read(f"space in {path}", partial(_space, "working_disk", path))
+        readings: dict[str, float] = {}
+        for space in self._spaces:
+            readings |= read(f"space in {space.path}", space.read)
         return readings | read("what disks transfer", self._transfers)
 
     def notes(self) -> list[str]:
         """What it does not report, and why."""
-        return self._subjects.notes()
+        hanging = [space.trouble for space in self._spaces if space.trouble]
+        return [*self._subjects.notes(), *hanging]
 
     def _transfers(self) -> dict[str, float]:
         disks = self._transferred()
@@ -63,28 +75,79 @@ class DiskCollector(Collector):
         }
 
 
-def _space(subject: str, path: str) -> dict[str, float]:
-    usage = psutil.disk_usage(path)
-    return {
-        f"{subject}_usage_percentage": usage.percent,
-        f"{subject}_usage_megabytes": usage.used / 1e6,
-        f"{subject}_available_megabytes": usage.free / 1e6,
-    }
+class _Space:
+    """Space on one file system, asked by a helper process where a call on it may hang.
+
+    Args:
+        subject: What its readings begin with.
+        path: A directory on it.
+        mount: It; None where that is not known.
+
+    Attributes:
+        path: That directory.
+        trouble: Why its readings are missing now, for a person to read; empty where they are not.
+    """
+
+    def __init__(self, subject: str, path: str, mount: Mount | None) -> None:
+        self.trouble = ""
+        self._subject = subject
+        self.path = path
+        self._mount = mount if mount is not None and mount.may_hang else None
+
+    def read(self) -> dict[str, float]:
+        if self._mount is None:
+            usage = psutil.disk_usage(self.path)
+            return self._readings(usage.percent, usage.used, usage.free)
+        try:
+            helper = helper_of(self._mount)
+            percent, used_bytes, free_bytes, _ = helper.call_within(
+                _ANSWER_S, read_space, self.path
+            )
+        except NoAnswerError as error:
+            self._report(str(error), is_certain=helper.silent_s >= _SAID_AFTER_S)
+            return {}
+        except OSError as error:
+            self._report(f"{self._mount} cannot be asked: {error}", is_certain=True)
+            return {}
+        if self.trouble:
+            logger.info("%s answers again", self._mount)
+        self.trouble = ""
+        return self._readings(percent, used_bytes, free_bytes)
+
+    def _readings(self, percent: float, used_bytes: float, free_bytes: float) -> dict[str, float]:
+        return {
+            f"{self._subject}_usage_percentage": percent,
+            f"{self._subject}_usage_megabytes": used_bytes / 1e6,
+            f"{self._subject}_available_megabytes": free_bytes / 1e6,
+        }
+
+    def _report(self, what: str, *, is_certain: bool) -> None:
+        if is_certain:
+            self.trouble = f"{what}; system/{self._subject}_* metrics are missing meanwhile"
+            warn_once(
+                f"{self.trouble}, all others go on", f"{self._subject} space on {self._mount}"
+            )
 
 
 def open_disk(host: Host) -> DiskCollector:
     """Space exists on every host; the counters may not."""
-    return DiskCollector(_working_directory_apart(), _transfer_source(host))
+    spaces = [_Space("disk", os.sep, mount_of(os.sep)), *_working_space()]
+    return DiskCollector(spaces, _transfer_source(host))
 
 
-def _working_directory_apart() -> str | None:
-    """The working directory, unless the root file system holds it or it has been deleted."""
+def _working_space() -> Iterator[_Space]:
+    """The working directory's, unless the root file system holds it or it has been deleted."""
     try:
-        directory = Path.cwd()
-        is_apart = directory.stat().st_dev != Path(os.sep).stat().st_dev
+        directory = os.getcwd()  # noqa: PTH109 - as a string
+        mount = mount_of(directory)
+        if mount is not None and mount.may_hang:
+            is_apart = device_of(directory) != device_of(os.sep)
+        else:
+            is_apart = Path(directory).stat().st_dev != Path(os.sep).stat().st_dev
     except OSError:
-        return None
-    return str(directory) if is_apart else None
+        return
+    if is_apart:
+        yield _Space("working_disk", directory, mount)
 
 
 def _transfer_source(host: Host) -> Callable[[], dict[str, DiskBytes]]:

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _CHUNK_BYTES = 2**16
 
@@ -22,12 +21,18 @@ def checked_line(record: object) -> bytes:
     return b"%08x %b\n" % (zlib.crc32(text), text)
 
 
-def read_checked_lines(descriptor: int, start: int = 0) -> Iterator[tuple[int, Any]]:
-    """All whole lines of a file from an offset on: where each ends, and what it says."""
+def read_checked_lines(
+    read: Callable[[int, int], bytes], start: int = 0
+) -> Iterator[tuple[int, Any]]:
+    """All whole lines of a file from an offset on: where each ends, and what it says.
+
+    Args:
+        read: Gives some of the file: from an offset on, at most so many bytes.
+        start: Where to begin.
+    """
     rest = b""
     while True:
-        os.lseek(descriptor, start + len(rest), os.SEEK_SET)
-        chunk = os.read(descriptor, _CHUNK_BYTES)
+        chunk = read(start + len(rest), _CHUNK_BYTES)
         if not chunk:
             return  # what is left has no end: it is torn
         *lines, rest = (rest + chunk).split(b"\n")

@@ -11,6 +11,9 @@ alone:
 A file is locked by the process that owns it, by a lock that the system lets go of when the process
 ends; a child that is forked has none. Where the file system has no locks, others leave a file alone
 while it is being written to.
+
+Where the file system may hang, a process of its own works on the files, and has the locks; see
+`file_helper.py`.
 """
 
 from __future__ import annotations
@@ -21,18 +24,23 @@ import re
 import secrets
 import threading
 import time
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from mlflow_sysmetrics.delivery import spool_calls
 from mlflow_sysmetrics.delivery.checked_lines import checked_line, read_checked_lines
 from mlflow_sysmetrics.delivery.file_lock import lock_file
 from mlflow_sysmetrics.delivery.outbox import Sample, up_to
 from mlflow_sysmetrics.delivery.run_address import RunAddress, portable_uri
 from mlflow_sysmetrics.delivery.run_store import MAX_METRICS_A_BATCH
+from mlflow_sysmetrics.file_helper import NoAnswerError, files_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from mlflow_sysmetrics.file_helper import Files
 
 SUFFIX = ".spool"
 MAX_FILE_BYTES = 256 * 2**20
@@ -42,7 +50,6 @@ MAX_FOLDER_BYTES = 2**30
 
 _FORMAT = 1
 _HEADER_FIELDS = {"run_id", "tracking_uri", "prefix", "first_step", "tags"}
-_FLAGS = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
 _FOLDER_CHECKED_EVERY_BYTES = 2**20  # which a file grows by: there may be thousands of files
 _COPIED_AT_ONCE = 1000  # samples, some 4 MB
 _AT_REST_S = 600.0  # where there are no locks, a file not written to for so long has no owner
@@ -95,6 +102,7 @@ class Spool:
     def __init__(
         self,
         path: Path,
+        files: Files,
         descriptor: int,
         address: RunAddress,
         first_step: int | None,
@@ -106,8 +114,10 @@ class Spool:
         self.tags = tags
         self.sent_to = 0
         self.dropped = 0
+        self._files = files
         self._descriptor = descriptor
-        self._size = os.fstat(descriptor).st_size
+        self._size = files.call(spool_calls.file_state, descriptor)[0]
+        self._read_some = _reader(files, descriptor)
         self._read_to = 0
         self._has_room_to = 0  # up to this size of the file, the folder need not be looked at
         owned_files.by_path[path] = self
@@ -121,12 +131,13 @@ class Spool:
         Raises:
             OSError: The disk refuses.
         """
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files = files_at(str(folder))
+        files.call(spool_calls.make_folder, str(folder))
         run = re.sub(r"[^\w.-]", "_", address.run_id)[:64]
         path = folder / f"{run}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         with owned_files.opening:  # else a thread that takes it for left behind may end our lock
-            descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
-            spool = cls(path, descriptor, address, first_step, dict(tags))
+            descriptor = files.call(spool_calls.create_file, str(path))
+            spool = cls(path, files, descriptor, address, first_step, dict(tags))
         header = {
             "format": _FORMAT,
             "run_id": address.run_id,
@@ -137,7 +148,8 @@ class Spool:
             "tags": spool.tags,
         }
         try:
-            lock_file(descriptor, wait=True)  # if it can be; another process may just look at it
+            # If it can be locked; another process may just look at it.
+            files.call(lock_file, descriptor, wait=True)
             spool._write([header])
         except OSError:
             spool.delete()
@@ -159,12 +171,13 @@ class Spool:
         with owned_files.opening:  # by one thread at a time: a lock is the whole process's
             if path in owned_files.by_path:
                 raise SpoolError("this process is sending it")
-            descriptor = os.open(path, _FLAGS)
+            files = files_at(str(path.parent))
+            descriptor = files.call(spool_calls.open_file, str(path))
             try:
-                _claim(descriptor)
-                header = _header(descriptor, tracking_uri)
+                _claim(files, descriptor)
+                header = _header(_reader(files, descriptor), tracking_uri)
             except BaseException:
-                os.close(descriptor)
+                files.call(os.close, descriptor)
                 raise
             address = RunAddress(
                 header["run_id"],
@@ -172,14 +185,14 @@ class Spool:
                 header["prefix"],
                 header.get("workspace"),  # not in the files of the first versions
             )
-            spool = cls(path, descriptor, address, header["first_step"], header["tags"])
+            spool = cls(path, files, descriptor, address, header["first_step"], header["tags"])
         spool._take_up()
         return spool
 
     @property
     def is_deleted(self) -> bool:
         """Whether someone has deleted the file, which only this process can read then."""
-        return os.fstat(self._descriptor).st_nlink == 0
+        return self._files.call(spool_calls.file_state, self._descriptor)[1] == 0
 
     def take_over(self, other: Spool) -> None:
         """Append what is not sent of another file of this run, and let go of that.
@@ -233,13 +246,16 @@ class Spool:
         """Delete the file, which is all sent, or will never be."""
         self.release()
         with contextlib.suppress(OSError):  # then a later process finds all of it sent
-            self.path.unlink()
+            self._files.call(os.unlink, str(self.path))
 
     def release(self) -> None:
         """Leave the file to a later process; may be called twice."""
         if owned_files.by_path.get(self.path) is self:
-            os.close(self._descriptor)
-            del owned_files.by_path[self.path]
+            try:
+                with contextlib.suppress(NoAnswerError):  # it is closed when that answers
+                    self._files.call(os.close, self._descriptor)
+            finally:
+                del owned_files.by_path[self.path]
 
     def _between(self, first: int, before: int) -> Iterator[Sample]:
         for end, sample in self._samples(self._read_to):
@@ -253,7 +269,7 @@ class Spool:
     def _samples(self, start: int) -> Iterator[tuple[int, Sample]]:
         """The samples from an offset on, with where each ends; what was written twice is one."""
         last_step = -1
-        for end, record in read_checked_lines(self._descriptor, start):
+        for end, record in read_checked_lines(self._read_some, start):
             if isinstance(record, list) and record[0] > last_step:
                 sample = Sample(*record)
                 last_step = sample.step
@@ -262,14 +278,14 @@ class Spool:
     def _take_up(self) -> None:
         """Find the marks, and cut off what a crash has torn."""
         end = 0
-        for end, record in read_checked_lines(self._descriptor):  # noqa: B007 - used after the loop
+        for end, record in read_checked_lines(self._read_some):  # noqa: B007 - used after the loop
             if isinstance(record, dict):
                 self.sent_to = record.get("sent_to", self.sent_to)
                 self.first_step = record.get("first_step", self.first_step)
                 self.dropped = record.get("dropped", self.dropped)
         if end < self._size:
             with contextlib.suppress(OSError):  # then it is skipped each time
-                os.ftruncate(self._descriptor, end)
+                self._files.call(os.ftruncate, self._descriptor, end)
                 self._size = end
 
     def _write(self, records: Sequence[object]) -> None:
@@ -277,50 +293,52 @@ class Spool:
         if self._size + len(data) > MAX_FILE_BYTES:
             raise OSError(f"{self.path} would be over {MAX_FILE_BYTES // 2**20} MiB")
         if self._size + len(data) > self._has_room_to:
-            in_folder = sum(_size_of(path) for path in spool_files(self.path.parent))
+            in_folder = sum(size for _, _, size in _listed(self.path.parent))
             if in_folder + len(data) > MAX_FOLDER_BYTES:
                 raise OSError(f"{self.path.parent} would be over {MAX_FOLDER_BYTES // 2**20} MiB")
             self._has_room_to = self._size + len(data) + _FOLDER_CHECKED_EVERY_BYTES
-        try:
-            written = 0
-            while written < len(data):
-                written += os.write(self._descriptor, data[written:])
-            self._size += len(data)
-        except BaseException:  # Ctrl-C, too: what is written counts, or is cut off
-            os.ftruncate(self._descriptor, self._size)  # no half lines
-            raise
+        self._size = self._files.call(spool_calls.append, self._descriptor, data, self._size)
 
 
 def spool_files(folder: Path) -> list[Path]:
     """All spool files in a folder, the oldest first; none where there is no such folder."""
+    return [folder / name for name, _, _ in _listed(folder)]
+
+
+def _listed(folder: Path) -> list[tuple[str, float, int]]:
     try:
-        return sorted(folder.glob(f"*{SUFFIX}"), key=_modified_s)
+        return files_at(str(folder)).call(spool_calls.list_folder, str(folder), SUFFIX)
     except OSError:
         return []
 
 
-def _claim(descriptor: int) -> None:
+def _reader(files: Files, descriptor: int) -> Callable[[int, int], bytes]:
+    return partial(files.call, spool_calls.read_at, descriptor)
+
+
+def _claim(files: Files, descriptor: int) -> None:
     """Lock a file that a process has left.
 
     Raises:
         SpoolError: That process lives, or another one has taken it up; or so it seems.
     """
     try:
-        if lock_file(descriptor, wait=False):
+        if files.call(lock_file, descriptor, wait=False):
             return
     except OSError as error:
         raise SpoolError("another process is sending it") from error
-    if time.time() - os.fstat(descriptor).st_mtime < _AT_REST_S:
+    changed_s = files.call(spool_calls.file_state, descriptor)[2]
+    if time.time() - changed_s < _AT_REST_S:
         raise SpoolError("it was written to within the last ten minutes, and cannot be locked")
 
 
-def _header(descriptor: int, tracking_uri: str | None) -> dict[str, Any]:
+def _header(read: Callable[[int, int], bytes], tracking_uri: str | None) -> dict[str, Any]:
     """The first line, which says whose samples follow.
 
     Raises:
         SpoolError: It is not whole, or of another version, or for another store.
     """
-    _, header = next(read_checked_lines(descriptor), (0, None))
+    _, header = next(read_checked_lines(read), (0, None))
     if (
         not isinstance(header, dict)
         or header.get("format") != _FORMAT
@@ -330,17 +348,3 @@ def _header(descriptor: int, tracking_uri: str | None) -> dict[str, Any]:
     if tracking_uri not in {None, header["tracking_uri"]}:
         raise SpoolError("it is for another store")
     return header
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # sent and deleted meanwhile
-        return 0
-
-
-def _modified_s(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:  # as above
-        return 0.0

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from mlflow_sysmetrics.file_helper import helper_pids
 from mlflow_sysmetrics.host import Transient, Unavailable
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_file
@@ -149,7 +150,8 @@ class ProcTree:
             return []
         threads = {pid: member.use.threads for pid, member in members.items()}
         awake = [pid for pid, member in members.items() if member is not self._members.get(pid)]
-        return self._newcomers.find(threads, awake)
+        ours = helper_pids()  # to the first process of a container, all orphans are children
+        return [pid for pid in self._newcomers.find(threads, awake) if pid not in ours]
 
     def _read(self, pid: int, known: _Member | None) -> _Member | None:
         """A process as it stands; None where it has ended or its pid is another's by now.

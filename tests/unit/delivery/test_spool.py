@@ -309,12 +309,12 @@ def test_a_file_that_is_being_made_is_not_taken_for_left_behind(
 ) -> None:
     reasons: list[str] = []
 
-    def adopt(path: Path) -> None:
+    def adopt(name: str) -> None:
         with pytest.raises(SpoolError) as caught:
-            Spool.adopt(path)
+            Spool.adopt(folder / os.path.basename(name))  # noqa: PTH119 - it is a string
         reasons.append(str(caught.value))
 
-    def open_and_be_seen(path: Path, *arguments: int) -> int:
+    def open_and_be_seen(path: str, *arguments: int) -> int:
         descriptor = os_open(path, *arguments)
         if not threads:
             threads.append(threading.Thread(target=adopt, args=(path,)))
