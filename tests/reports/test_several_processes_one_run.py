@@ -24,6 +24,7 @@ _PATIENCE_S = 60.0
 
 pytestmark = [
     pytest.mark.timeout(240),
+    pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning"),
     pytest.mark.skipif(sys.platform == "win32", reason="processes are killed as POSIX does"),
 ]
 
