@@ -13,6 +13,7 @@ from functools import partial
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING
 
+from mlflow_sysmetrics import unsampled_runs
 from mlflow_sysmetrics.catalog import PREFIX, PROCESS_PREFIX
 from mlflow_sysmetrics.delivery.backlog import Backlog
 from mlflow_sysmetrics.delivery.run_address import RunAddress, portable_uri
@@ -124,6 +125,7 @@ class OpenRuns:
 
     def acquire(self, opening: Opening) -> OpenRun:
         """Open a run, or hold one that is open already."""
+        unsampled_runs.is_sampled(opening.run_id)
         with self._lock:
             run = self._by_key.get(opening.key)
             if run is None:
