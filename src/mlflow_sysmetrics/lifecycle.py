@@ -23,7 +23,7 @@ from mlflow_sysmetrics.delivery.tracking import active_workspace
 from mlflow_sysmetrics.delivery.uploader import Uploader
 from mlflow_sysmetrics.distributed import domain
 from mlflow_sysmetrics.distributed.claim import Claim
-from mlflow_sysmetrics.distributed.standby import Standby, warn_of_uncounted_processes
+from mlflow_sysmetrics.distributed.standby import Standby
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host import Host
 from mlflow_sysmetrics.notices import logger
@@ -181,8 +181,7 @@ class OpenRuns:
         standby = Standby(run.claim, self._host, self.sampler, partial(self._take_over, run))
         run.recorder = standby
         standby.open()
-        if standby.holder is not None and not standby.is_counted:
-            warn_of_uncounted_processes(here, opening.run_id, standby.holder)
+        standby.warn_if_not_counted(opening.run_id, Claim(here, f"said of run {opening.run_id}"))
         return run
 
     def _record(self, run: OpenRun, opening: Opening) -> None:

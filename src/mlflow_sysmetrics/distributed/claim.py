@@ -39,7 +39,7 @@ class Claim:
     def __init__(self, domain: str, what: str) -> None:
         name = hashlib.sha256(f"{domain}\n{what}".encode(errors="replace")).hexdigest()
         self._address = f"\0mlflow-sysmetrics/{name}"
-        self._byte = int(name[:15], 16)
+        self._byte = int(name[:8], 16) >> 1  # Windows takes 31 bits
         self._socket: int | None = None  # a descriptor
         self._has_byte = False
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from mlflow_sysmetrics.distributed.claim import Claim
 from mlflow_sysmetrics.notices import warn_once
 from mlflow_sysmetrics.sampling.collector_set import CollectorSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mlflow_sysmetrics.distributed.claim import Claim
     from mlflow_sysmetrics.host import Host
     from mlflow_sysmetrics.sampling.sampler import Sampler
     from mlflow_sysmetrics.sampling.window import Readings
@@ -47,13 +47,9 @@ class Standby:
         self._claim = claim
         self._sampler = sampler
         self._take_over = take_over
-        self.holder = claim.holder()
-        self._ancestor = _ancestor(self.holder)
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether this process is part of the tree that is sampled."""
-        return self._ancestor is not None or self.holder == os.getpid()
+        self._holder = claim.holder()
+        self._ancestor = _ancestor(self._holder)
+        self._said: Claim | None = None
 
     def open(self) -> None:
         """Begin to wait; returns at once.
@@ -63,11 +59,28 @@ class Standby:
         """
         self._sampler.subscribe(self)
 
+    def warn_if_not_counted(self, run_id: str, said: Claim) -> None:
+        """Say that this process is not in the tree that is sampled, unless it is.
+
+        Args:
+            run_id: The run.
+            said: Which of several processes says so.
+        """
+        is_counted = self._ancestor is not None or self._holder in (None, os.getpid())
+        if is_counted or not said.acquire():
+            return
+        self._said = said
+        warn_once(
+            f"several processes of this host log to run {run_id}. Process {self._holder} samples "
+            "for all: system/process/… counts it and its children, not the others. To count all, "
+            "start them by one command: `mlflow-sysmetrics watch -- COMMAND`"
+        )
+
     def take(self, sample: list[Readings]) -> None:  # noqa: ARG002 - a subscriber's
         """Take over, if the process that sampled does so no more."""
         if not self._claim.acquire():
             return
-        self._sampler.unsubscribe(self)
+        self.close()
         if self._ancestor is not None and _lives(self._ancestor):
             self._claim.release()
         else:
@@ -76,6 +89,8 @@ class Standby:
     def close(self) -> None:
         """Wait no more."""
         self._sampler.unsubscribe(self)
+        if self._said is not None:
+            self._said.release()
 
     end = close
 
@@ -85,17 +100,6 @@ class Standby:
 
     def deliver(self, deadline_s: float) -> None:
         """There is nothing to send."""
-
-
-def warn_of_uncounted_processes(domain: str, run_id: str, holder: int | None) -> None:
-    """Say, once a host and run, that processes beside the sampled one are not in its tree."""
-    if not Claim(domain, f"said of run {run_id}").acquire():  # held as long as this process lives
-        return
-    warn_once(
-        f"several processes of this host log to run {run_id}. Process {holder} samples for all; "
-        "system/process/… counts it and its children, and takes the others in only if it ends. To "
-        "count all, start them by one command: `mlflow-sysmetrics watch -- COMMAND`"
-    )
 
 
 def _ancestor(pid: int | None) -> psutil.Process | None:
