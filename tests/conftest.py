@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -12,6 +13,7 @@ import pytest
 from fakes.fake_nvml import FakeNvml
 from mlflow_sysmetrics import forks, notices
 from mlflow_sysmetrics.delivery import uploader
+from mlflow_sysmetrics.distributed import domain
 from mlflow_sysmetrics.forks import Turn
 from mlflow_sysmetrics.sampling import sampler
 
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
     from fakes.fake_nvml import FakeGpu
     from mlflow_sysmetrics.forks import Worker
 
-# They import what only POSIX systems have.
-collect_ignore = ["unit/test_compare.py", "unit/test_watch.py"] if sys.platform == "win32" else []
+NEED_POSIX = ("unit/test_compare.py", "unit/commands/test_watch.py")
+"""They import what Windows does not have."""
+
+collect_ignore = [*NEED_POSIX] if sys.platform == "win32" else []
 
 
 @pytest.fixture
@@ -43,6 +47,13 @@ def _no_lingering(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads end with the last run, so that a test can wait for it."""
     monkeypatch.setattr(sampler, "LINGER_S", 0.0)
     monkeypatch.setattr(uploader, "LINGER_S", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _own_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other test, not even one that runs beside, competes for the runs of this one."""
+    name = uuid.uuid4().hex
+    monkeypatch.setattr(domain, "sampling_domain", lambda _host: name)
 
 
 @pytest.fixture

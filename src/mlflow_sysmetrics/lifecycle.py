@@ -8,11 +8,12 @@ import os
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING
 
+from mlflow_sysmetrics import unsampled_runs
 from mlflow_sysmetrics.catalog import PREFIX, PROCESS_PREFIX
 from mlflow_sysmetrics.delivery.backlog import Backlog
 from mlflow_sysmetrics.delivery.run_address import RunAddress, portable_uri
@@ -20,6 +21,9 @@ from mlflow_sysmetrics.delivery.spool import owned_files
 from mlflow_sysmetrics.delivery.stream import Stream
 from mlflow_sysmetrics.delivery.tracking import active_workspace
 from mlflow_sysmetrics.delivery.uploader import Uploader
+from mlflow_sysmetrics.distributed import domain
+from mlflow_sysmetrics.distributed.claim import Claim
+from mlflow_sysmetrics.distributed.standby import Standby
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.file_helper import start_helpers
 from mlflow_sysmetrics.host import Host
@@ -28,6 +32,7 @@ from mlflow_sysmetrics.provider_switch import SYSMETRICS, switched_on
 from mlflow_sysmetrics.sampling.collector_set import CollectorSet
 from mlflow_sysmetrics.sampling.recorder import Recorder
 from mlflow_sysmetrics.sampling.sampler import Sampler
+from mlflow_sysmetrics.settings import matches_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,17 +73,30 @@ class Opening:
         """Openings with equal keys are one."""
         return (portable_uri(self.tracking_uri), self.run_id, self.collectors)
 
+    @property
+    def key_prefix(self) -> str:
+        """What the keys of all metrics begin with."""
+        node_id = self.settings.node_id
+        return PREFIX + (f"{node_id}/" if node_id else "")
+
+    @property
+    def series(self) -> str:
+        """What two openings have in common that would log to the same series."""
+        return "\n".join((*self.key[:2], self.key_prefix + self.prefix))
+
 
 class OpenRun:
     """A run that is being sampled, held by all who opened it.
 
     The same run may be opened twice (by two threads, say); it closes when the last one closes it.
+    Where another process of this host samples for it, this one stands by.
     """
 
-    def __init__(self, opening: Opening, recorder: Recorder, runs: OpenRuns) -> None:
+    def __init__(self, opening: Opening, claim: Claim, runs: OpenRuns) -> None:
         self.key = opening.key
-        self.on_end = opening.on_end
-        self.recorder = recorder
+        self.opening = opening
+        self.claim = claim
+        self.recorder: Recorder | Standby
         self.holders = 0
         self._runs = runs
 
@@ -108,20 +126,19 @@ class OpenRuns:
 
     def acquire(self, opening: Opening) -> OpenRun:
         """Open a run, or hold one that is open already."""
+        unsampled_runs.is_sampled(opening.run_id)
         with self._lock:
             run = self._by_key.get(opening.key)
             if run is None:
-                recorder = self._recorder(opening)
-                run = OpenRun(opening, recorder, self)
-                recorder.open(partial(self._end, run) if opening.others_may_end else None)
+                run = self._begin(opening)
                 self._by_key[opening.key] = run
             run.holders += 1
             return run
 
     def has(self, opening: Opening) -> bool:
-        """Whether such a run is open."""
+        """Whether a run is open that logs to the same series."""
         with self._lock:
-            return opening.key in self._by_key
+            return any(run.opening.series == opening.series for run in self._by_key.values())
 
     def release(self, run: OpenRun) -> None:
         """Close a run when nobody holds it any more."""
@@ -130,20 +147,56 @@ class OpenRuns:
             if run.holders > 0 or self._by_key.get(run.key) is not run:
                 return
             del self._by_key[run.key]
-        run.recorder.close()
+        try:
+            run.recorder.close()
+        finally:
+            run.claim.release()
 
     def close_all(self) -> None:
         """Close what is still open, at the interpreter's exit, all within one flush timeout."""
         with self._lock:
-            left = [run.recorder for run in self._by_key.values()]
+            runs = list(self._by_key.values())
             self._by_key.clear()
+        left = [run.recorder for run in runs]
         began_s = time.monotonic()
         timeout_s = max((each.store_timeout_s for each in left), default=0)
         with ExitStack() as stack:  # what Ctrl-C ends for one run, it does not for the others
+            for run in runs:
+                stack.callback(run.claim.release)
             for recorder in reversed(left):
                 stack.callback(recorder.deliver, began_s + timeout_s)
             for recorder in left:
                 recorder.stop(began_s + timeout_s / 2)
+
+    def _begin(self, opening: Opening) -> OpenRun:
+        """Sample for a run, or stand by while another process of this host does."""
+        here = domain.sampling_domain(self._host)
+        run = OpenRun(opening, Claim(here, opening.series), self)
+        if run.claim.acquire():
+            try:
+                self._record(run, opening)
+            except RuntimeError:
+                run.claim.release()
+                raise
+            return run
+        standby = Standby(run.claim, self._host, self.sampler, partial(self._take_over, run))
+        run.recorder = standby
+        standby.open()
+        standby.warn_if_not_counted(opening.run_id, Claim(here, f"said of run {opening.run_id}"))
+        return run
+
+    def _record(self, run: OpenRun, opening: Opening) -> None:
+        recorder = self._recorder(opening)
+        recorder.open(partial(self._end, run) if opening.others_may_end else None)
+        run.recorder = recorder
+
+    def _take_over(self, run: OpenRun) -> None:
+        """Go on where another process has ended."""
+        with self._lock:
+            if self._by_key.get(run.key) is run:
+                self._record(run, replace(run.opening, resumed=True))
+            else:
+                run.claim.release()
 
     def _end(self, run: OpenRun) -> None:
         """End a run that someone else has ended."""
@@ -152,8 +205,9 @@ class OpenRuns:
                 return
             del self._by_key[run.key]
         run.recorder.end()
-        if run.on_end is not None:
-            run.on_end()
+        run.claim.release()
+        if run.opening.on_end is not None:
+            run.opening.on_end()
         logger.info("run %s has ended; it is sampled no more", run.key[1])
 
     def _uploader(self, opening: Opening, folder: Path | None) -> Uploader:
@@ -167,13 +221,14 @@ class OpenRuns:
 
     def _recorder(self, opening: Opening) -> Recorder:
         start_helpers(os.curdir, opening.settings.spool_folder)
-        node_id = opening.settings.node_id
-        prefix = PREFIX + (f"{node_id}/" if node_id else "")
         folder = opening.settings.spool_folder
         stream = Stream(
-            RunAddress(opening.run_id, opening.tracking_uri, prefix, active_workspace()),
+            RunAddress(
+                opening.run_id, opening.tracking_uri, opening.key_prefix, active_workspace()
+            ),
             folder,
             _tags_of_resumed_run if opening.resumed else None,
+            self._own_prefix(opening) if opening.resumed else None,
         )
         return Recorder(
             opening.settings,
@@ -185,6 +240,12 @@ class OpenRuns:
             opening.prefix,
             opening.on_end,
         )
+
+    def _own_prefix(self, opening: Opening) -> str:
+        """What keys begin with where another host has the usual ones."""
+        may_be_named = not matches_any("sys.hostname", opening.settings.exclude_tags)
+        name = domain.name_of_host(self._host, may_be_named=may_be_named)
+        return f"{opening.key_prefix.rstrip('/')}{'-' if opening.settings.node_id else '/'}{name}/"
 
 
 class _ThisProcess:
@@ -248,7 +309,7 @@ def sampler_thread() -> threading.Thread | None:
 
 
 def is_open(opening: Opening) -> bool:
-    """Whether this process samples for this opening already."""
+    """Whether this process already logs what this opening would."""
     runs = _this_process.runs
     return runs is not None and runs.has(opening)
 

@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections import defaultdict
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import mlflow
@@ -130,10 +129,10 @@ class ProcessMetricsMonitor:
             return
         self.run_id = run_id
         opening = self._opening(run_id)
-        if self._is_sampled_already(opening):
+        if lifecycle.is_open(opening):
             self._warn(
-                "does not start: the provider sysmonitor logs metrics of the same names to this "
-                "run; give it another prefix"
+                "does not start: metrics of the same names are logged to this run already, by the "
+                "provider sysmonitor or another monitor; give it another prefix"
             )
             return
         self.shutdown_event.clear()  # now, since the process may end at once
@@ -217,11 +216,6 @@ class ProcessMetricsMonitor:
             prefix=self.prefix,
             on_end=self.shutdown_event.set,
             others_may_end=True,
-        )
-
-    def _is_sampled_already(self, opening: lifecycle.Opening) -> bool:
-        return self.prefix == PROCESS_PREFIX and lifecycle.is_open(
-            replace(opening, collectors=None)
         )
 
     def _collectors(self) -> CollectorSet:

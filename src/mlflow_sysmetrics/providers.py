@@ -43,9 +43,10 @@ class SysMonitorRunContextProvider:
 
     def __init__(self) -> None:
         try:
-            from mlflow_sysmetrics.seam import attach  # noqa: PLC0415 - it may fail
+            from mlflow_sysmetrics import client_runs, seam  # noqa: PLC0415 - they may fail
 
-            attach()
+            seam.attach()
+            client_runs.attach()
         except Exception as error:  # noqa: BLE001 - nothing of ours may break `import mlflow`
             warn_once(f"runs get no system metrics from this plugin: {error!r}")
 

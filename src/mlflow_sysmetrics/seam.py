@@ -16,17 +16,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import sys
-from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
+from mlflow_sysmetrics.import_hook import ImportHook
 from mlflow_sysmetrics.notices import warn_once
 from mlflow_sysmetrics.provider_switch import SYSMONITOR, switched_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from importlib.machinery import ModuleSpec
+    from collections.abc import Callable
     from types import ModuleType
 
 MONITOR_MODULE = "mlflow.system_metrics.system_metrics_monitor"
@@ -44,8 +42,8 @@ def attach() -> None:
     module = sys.modules.get(MONITOR_MODULE)
     if module is not None:
         _substitute(module)
-    elif not any(isinstance(finder, _MonitorFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _MonitorFinder())
+    else:
+        _MonitorFinder().install()
 
 
 def is_attached() -> bool:
@@ -108,31 +106,14 @@ def _substitute(module: ModuleType) -> None:
     original.__new__ = staticmethod(new)
 
 
-class _MonitorFinder(MetaPathFinder):
+class _MonitorFinder(ImportHook):
     """Waits until MLflow's monitor module is imported, then changes it."""
 
-    def find_spec(
-        self,
-        fullname: str,
-        _path: Sequence[str] | None = None,
-        _target: ModuleType | None = None,
-    ) -> ModuleSpec | None:
-        if fullname != MONITOR_MODULE or self not in sys.meta_path:
-            return None
-        sys.meta_path.remove(self)  # or the search would come back here
-        try:
-            spec = importlib.util.find_spec(fullname)
-        finally:
-            sys.meta_path.insert(0, self)
-        if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
+    @property
+    def module(self) -> str:  # type: ignore[override] # never set
+        return MONITOR_MODULE
 
-        def execute_and_substitute(module: ModuleType) -> None:
-            execute(module)
-            # A module without that class: `_can_monitor` says so when a run opens.
-            with contextlib.suppress(AttributeError):
-                _substitute(module)
-
-        spec.loader.exec_module = execute_and_substitute  # type: ignore[method-assign] # this once
-        return spec
+    def change(self, module: ModuleType) -> None:
+        # A module without that class: `_can_monitor` says so when a run opens.
+        with contextlib.suppress(AttributeError):
+            _substitute(module)

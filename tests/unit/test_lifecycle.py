@@ -8,6 +8,9 @@ import pytest
 from fakes.scripted_store import ScriptedStore, sample
 from mlflow_sysmetrics import lifecycle
 from mlflow_sysmetrics.delivery.run_address import RunAddress
+from mlflow_sysmetrics.distributed import domain
+from mlflow_sysmetrics.distributed.claim import Claim
+from mlflow_sysmetrics.distributed.standby import Standby
 from mlflow_sysmetrics.host import Host
 from mlflow_sysmetrics.lifecycle import Opening, open_run
 from mlflow_sysmetrics.sampling.collector_set import CollectorSet
@@ -101,9 +104,9 @@ def test_one_server_may_be_written_in_several_ways(recorders: list[Mock]) -> Non
     [
         Opening("5678", URI, Settings(), resumed=False),
         Opening("1234", "sqlite:///other.db", Settings(), resumed=False),
-        opening(collectors=CollectorSet(Host())),
+        opening(collectors=CollectorSet(Host()), prefix="server/"),
     ],
-    ids=["run", "store", "collectors"],
+    ids=["run", "store", "tree"],
 )
 def test_another_run_is_recorded_by_itself(recorders: list[Mock], other: Opening) -> None:
     open_run(opening())
@@ -321,10 +324,52 @@ def test_a_forked_child_does_not_close_its_parents_runs(recorders: list[Mock]) -
     recorder.close.assert_not_called()
 
 
-def test_a_forked_child_may_open_the_same_run(recorders: list[Mock]) -> None:
+def test_a_forked_child_leaves_its_parents_runs_to_the_parent(recorders: list[Mock]) -> None:
     open_run(opening())
     lifecycle._this_process.after_fork()
 
     open_run(opening()).close()
 
-    assert [recorder.close.call_count for recorder in recorders] == [0, 1]
+    assert [recorder.close.call_count for recorder in recorders] == [0]
+
+
+# Several processes
+
+
+def test_what_another_process_samples_is_sampled_from_its_end_on(
+    recorders: list[Mock], mocker: MockerFixture
+) -> None:
+    elsewhere = Claim(domain.sampling_domain(Host()), opening().series)
+    assert elsewhere.acquire()
+    run = open_run(opening())
+    standby = run.recorder
+    assert isinstance(standby, Standby)
+    standby.take([])
+    assert recorders == []
+
+    elsewhere.release()
+    standby.take([])
+    run.close()
+
+    (recorder,) = recorders
+    recorder.close.assert_called_once_with()
+    (stream,) = (call.args[2] for call in lifecycle.Recorder.call_args_list)  # type: ignore[attr-defined] # a mock
+    assert not stream.is_known  # steps go on
+    assert elsewhere.acquire()
+    elsewhere.release()
+
+
+def test_a_run_that_was_closed_meanwhile_is_not_taken_over(recorders: list[Mock]) -> None:
+    elsewhere = Claim(domain.sampling_domain(Host()), opening().series)
+    elsewhere.acquire()
+    run = open_run(opening())
+    standby = run.recorder
+    assert isinstance(standby, Standby)
+    run.close()
+    elsewhere.release()
+
+    standby.take([])
+
+    assert recorders == []
+    assert elsewhere.acquire()
+    elsewhere.release()

@@ -333,14 +333,14 @@ def test_the_end_of_the_process_is_the_monitors(
 def test_what_sysmonitor_logs_to_the_run_is_not_logged_twice(
     open_run: Mock, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mocker.patch.object(lifecycle, "is_open", lambda opening: opening.collectors is None)
+    mocker.patch.object(lifecycle, "is_open", lambda opening: opening.prefix == "process/")
 
     ProcessMetricsMonitor().start()
     ProcessMetricsMonitor(prefix="loader/").start()
 
     assert opening_of(open_run).prefix == "loader/"
     open_run.assert_called_once()
-    assert_said_only(caplog, "sysmonitor logs metrics of the same names")
+    assert_said_only(caplog, "metrics of the same names are logged to this run already")
 
 
 # One look

@@ -18,9 +18,11 @@ import mlflow
 import psutil
 from mlflow.exceptions import MlflowException
 
+from mlflow_sysmetrics.commands.launchers import advice_for
 from mlflow_sysmetrics.host import Host
 from mlflow_sysmetrics.lifecycle import Opening
 from mlflow_sysmetrics.monitors import RunMonitor
+from mlflow_sysmetrics.provider_switch import SYSMONITOR, switched_on
 from mlflow_sysmetrics.sampling.collector_set import CollectorSet
 from mlflow_sysmetrics.text import clean
 
@@ -74,6 +76,7 @@ def watch_command(command: Sequence[str], run_id: str | None, settings: Settings
             return _NOT_EXECUTABLE
         forward_to(process.pid)
         _say_where("this command", run_id)
+        _say_what_is_elsewhere(command)
         with _monitor(process.pid, run_id, settings):
             _wait_without_reaping(process)
     status = process.wait()
@@ -96,12 +99,14 @@ def watch_process(pid: int, run_id: str | None, settings: Settings) -> None:
     """
     try:
         process = psutil.Process(pid)
-        source = clean(shlex.join(process.cmdline()) or process.name())
+        command = process.cmdline()
+        source = clean(shlex.join(command) or process.name())
     except psutil.Error as error:
         raise click.ClickException(str(error)) from error
     given = run_id or os.environ.get(_RUN_ID)
     into = given or _start_run(None, source)
     _say_where(f"process {pid} ({source})", into)
+    _say_what_is_elsewhere(command)
     at_sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         with suppress(KeyboardInterrupt), _monitor(pid, into, settings):
@@ -147,6 +152,13 @@ def _say_where(what: str, run_id: str) -> None:
     click.echo(f"Watching {what} into run {run_id} of {mlflow.get_tracking_uri()}", err=True)
 
 
+def _say_what_is_elsewhere(command: Sequence[str]) -> None:
+    """Say what to write instead where the command only waits for processes elsewhere."""
+    advice = advice_for(command, os.environ)
+    if advice is not None:
+        click.echo(advice, err=True)
+
+
 @contextmanager
 def _monitor(pid: int, run_id: str, settings: Settings) -> Iterator[None]:
     """All collectors of the host, for another process in place of our own."""
@@ -172,13 +184,15 @@ def _environ_seen_by(pid: int) -> dict[str, str]:
 
 
 def _environ_with(run_id: str) -> dict[str, str]:
-    """The command's environment: it logs to the same run, and does not monitor it once more."""
-    return {
-        **os.environ,
-        _RUN_ID: run_id,
-        "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
-        "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
-    }
+    """The command's environment: it logs to the same run, and does not monitor it once more.
+
+    While `sysmonitor` is on, a process that joins the run stands by, and runs that it opens beside
+    that one (Lightning's logger does) are sampled. MLflow's own monitor would do otherwise.
+    """
+    environ = {**os.environ, _RUN_ID: run_id, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    if not switched_on(SYSMONITOR):
+        environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "false"
+    return environ
 
 
 @contextmanager

@@ -46,6 +46,7 @@ class Stream:
 
     Attributes:
         address: The run.
+        own_prefix: As given.
         added_to: All samples that were added are before this step.
         sent_to: All samples that were sent are before this step.
         dropped: Samples that were lost for want of memory and disk.
@@ -57,8 +58,10 @@ class Stream:
         address: RunAddress,
         folder: Path | None = None,
         tags: Callable[[], Mapping[str, str]] | None = None,
+        own_prefix: str | None = None,
     ) -> None:
         self.address = address
+        self.own_prefix = own_prefix
         self.added_to = 0
         self.sent_to = 0
         self.dropped = 0

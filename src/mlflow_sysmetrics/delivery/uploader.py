@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.delivery import leftovers
+from mlflow_sysmetrics.delivery.kept_apart import KeptApartStore
 from mlflow_sysmetrics.delivery.run_address import portable_uri
 from mlflow_sysmetrics.delivery.run_store import (
     AccessDenied,
@@ -213,7 +214,7 @@ class Uploader:
             How many samples were sent.
         """
         if sending.store is None:
-            sending.store = open_store(sending.stream.address)
+            sending.store = _open_store_of(sending.stream)
         if sending.is_status_due(time.monotonic()):
             self._ask_status(sending, sending.store)
             return 0
@@ -320,6 +321,12 @@ class Uploader:
             with self._condition:
                 self._sendings.append(Sending(stream, closing=True, is_leftover=True))
                 self._backlog.add(stream)
+
+
+def _open_store_of(stream: Stream) -> RunStore:
+    if stream.own_prefix is None:
+        return open_store(stream.address)
+    return KeptApartStore(stream.address, stream.own_prefix, open_store)
 
 
 def _root_of(error: BaseException) -> BaseException:

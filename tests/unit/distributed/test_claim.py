@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+
+import pytest
+
+from mlflow_sysmetrics.distributed import claim
+from mlflow_sysmetrics.distributed.claim import Claim
+
+HOLDING = """
+import sys, time
+from mlflow_sysmetrics.distributed import claim
+claim._HAS_ABSTRACT_SOCKETS = sys.argv[3] == "sockets"
+print(claim.Claim(sys.argv[1], sys.argv[2]).acquire(), flush=True)
+time.sleep(60)
+"""
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="starts and kills as POSIX does")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("sockets", marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux'")),
+        "file",
+    ]
+)
+def means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What claims are made of."""
+    means: str = request.param
+    monkeypatch.setattr(claim, "_HAS_ABSTRACT_SOCKETS", means == "sockets")
+    return means
+
+
+@pytest.fixture
+def name() -> str:
+    """One that no other test claims."""
+    return uuid.uuid4().hex
+
+
+def test_one_process_has_it_until_it_ends_however_it_does(means: str, name: str) -> None:
+    ours = Claim(name, "run")
+    command = [sys.executable, "-c", HOLDING, name, "run", means]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        assert not ours.acquire()
+        assert ours.holder() == (holder.pid if means == "sockets" else None)
+        holder.send_signal(signal.SIGKILL)
+
+    assert ours.acquire()
+    ours.release()
+
+
+@pytest.mark.usefixtures("means")
+def test_one_claim_in_a_process_has_it_until_it_is_released(name: str) -> None:
+    first, second = Claim(name, "run"), Claim(name, "run")
+
+    assert first.acquire()
+    assert not second.acquire()
+    first.release()
+    assert second.acquire()
+    second.release()
+
+
+@pytest.mark.usefixtures("means")
+def test_other_things_and_other_hosts_have_other_claims(name: str) -> None:
+    claims = [Claim(name, "run"), Claim(name, "another"), Claim(f"{name}0", "run")]
+
+    assert all(each.acquire() for each in claims)
+    for each in claims:
+        each.release()
+
+
+@pytest.mark.usefixtures("means")
+def test_a_forked_child_neither_has_it_nor_keeps_it_from_others(name: str) -> None:
+    ours = Claim(name, "run")
+    assert ours.acquire()
+    child_ends, we_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = int(Claim(name, "run").acquire())
+            ours.release()  # not the parent's
+            os.write(we_end, b"%d" % status)
+            signal.pause()
+        finally:
+            os._exit(status)
+    try:
+        assert os.read(child_ends, 1) == b"0"
+        ours.release()
+        assert ours.acquire()
+        ours.release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(child_ends)
+        os.close(we_end)
+
+
+def test_where_there_are_no_locks_every_process_has_it(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(claim, "_HAS_ABSTRACT_SOCKETS", False)
+    monkeypatch.setattr(claim, "_locked_bytes", claim._LockedBytes())
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/dev/null")
+
+    assert Claim(name, "run").acquire()
+    assert Claim(name, "run").acquire()
