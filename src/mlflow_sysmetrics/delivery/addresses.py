@@ -120,9 +120,9 @@ def hide(text: str, *secrets: str | None) -> str:
 
 
 def _parsed(uri: str) -> _Address:
-    if _SHOWN_AS_IT_IS.fullmatch(uri):
-        return _Address(uri, ())
     scheme, separator, rest = uri.partition("://")
+    if _SHOWN_AS_IT_IS.fullmatch(uri) or scheme.lower() == "file":
+        return _Address(uri, ())
     if ":" in scheme and separator:  # such as `uc:http://somewhere`
         outer, _, inner = uri.partition(":")
         shown, secrets = _parsed(inner)
@@ -132,8 +132,6 @@ def _parsed(uri: str) -> _Address:
         if name is None or name[0].lower() == "file:":
             return _Address(uri, ())
         return _Address(name[0], tuple(_pieces(uri[name.end() :])))
-    if scheme.lower() == "file":
-        return _Address(uri, ())
     match = _FILE.fullmatch(uri)
     if match is None:
         match = (_SERVER if scheme.lower() in {"http", "https"} else _DATABASE).fullmatch(uri)
@@ -158,7 +156,8 @@ def _shown_parts(match: re.Match[str]) -> _Address:
     is_sql = _SQL.fullmatch(match["scheme"]) is not None
     is_name = _USER.fullmatch(unquote(user)) is not None
     is_user_shown = is_sql and is_name and not (password and unquote(password) in unquote(user))
-    secrets = [password] if is_user_shown else [password, user, *_pieces(user)]
+    secrets = [password, *(_pieces(password) if "@" in password else ())]
+    secrets += [] if is_user_shown else [user, *_pieces(user)]
     kept = []
     for pair in (match["query"] or "").split("&"):
         key, _, value = pair.partition("=")

@@ -37,7 +37,9 @@ def portable_uri(tracking_uri: str) -> str:
 
     Two processes that log to the same store have the same one, wherever they were started.
     """
-    database = re.fullmatch(r"(sqlite(?:\+\w+)?:///)(?!:memory:)([^?]+)(.*)", tracking_uri, re.DOTALL)
+    database = re.fullmatch(
+        r"(sqlite(?:\+\w+)?:///)(?!:memory:)([^?]+)(.*)", tracking_uri, re.DOTALL
+    )
     if database is not None:
         scheme, path, query = database.groups()
         return shown_address(scheme + _absolute(path) + query)
@@ -49,6 +51,9 @@ def portable_uri(tracking_uri: str) -> str:
         return _absolute(path).replace("%", "%25")
     shown = shown_address(tracking_uri)
     return shown.rstrip("/") if name in {"http", "https"} else shown
+
+
+_FILE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!:memory:)([^?]+)(.*)", re.DOTALL)
 
 
 def _absolute(path: str) -> str:

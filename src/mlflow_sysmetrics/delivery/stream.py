@@ -251,7 +251,7 @@ class Stream:
             Exception: What `RunStore` raises; nothing is taken as sent then.
         """
         first_step = self._take_up(store)
-        batch = self._next_batch()
+        batch = self._next_batch(store.limits.batch_points)
         points = [point for sample in batch for point in sample.points(first_step)]
         missing = points
         if batch and batch[0].step < self._tried_to:
@@ -291,18 +291,18 @@ class Stream:
                     self._spool.mark(first_step=self._first_step)
         return self._first_step
 
-    def _next_batch(self) -> list[Sample]:
+    def _next_batch(self, max_points: int) -> list[Sample]:
         with self._lock:
             if self._spool is None or self.sent_to >= self._disk_alone_to:
-                return self._outbox.peek(self._sender.max_points)
+                return self._outbox.peek(max_points)
         with self._disk_lock:
-            batch = self._spool.read(self.sent_to, self._disk_alone_to, self._sender.max_points)
+            batch = self._spool.read(self.sent_to, self._disk_alone_to, max_points)
             if not batch:
                 with self._lock:  # damaged, or tampered with
                     self.dropped += self._on_disk_alone
                     self._on_disk_alone = 0
                     self.sent_to = self._disk_alone_to
-                    batch = self._outbox.peek(self._sender.max_points)
+                    batch = self._outbox.peek(max_points)
             return batch
 
     def _log(self, points: Sequence[Point], store: RunStore) -> None:
