@@ -18,6 +18,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from mlflow_sysmetrics.delivery.addresses import shown_text
 from mlflow_sysmetrics.notices import warn_once
 from mlflow_sysmetrics.seam import MARK
 from mlflow_sysmetrics.settings import Settings
@@ -119,7 +120,10 @@ def _begin(run: Run, client: Any) -> None:  # noqa: ANN401 - MLflow has no types
         _monitors[run_id] = RunMonitor(opening)
         _monitors[run_id].start()
     except Exception as error:  # noqa: BLE001 - nothing of ours may harm the user's run
-        warn_once(f"runs that a client opens are not sampled: {error!r}", subject="client runs")
+        warn_once(
+            f"runs that a client opens are not sampled: {shown_text(repr(error))}",
+            subject="client runs",
+        )
 
 
 def _ending(set_terminated: Callable[..., None]) -> Callable[..., None]:
