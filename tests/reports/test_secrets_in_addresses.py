@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import pytest
 import requests
 import sqlalchemy
-from click.testing import CliRunner
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 from sqlalchemy.engine import make_url
 
-from fakes.scripted_store import samples
-from mlflow_sysmetrics.cli import main
-from mlflow_sysmetrics.commands import watch
 from mlflow_sysmetrics.delivery.addresses import hide, shown_address, shown_text
-from mlflow_sysmetrics.delivery.run_address import RunAddress, portable_uri
-from mlflow_sysmetrics.delivery.spool import Spool
-
-if TYPE_CHECKING:
-    from pytest_mock import MockerFixture
+from mlflow_sysmetrics.delivery.run_address import portable_uri
 
 SECRET = "hunter2-Z9"  # noqa: S105 - nobody's
 PASSWORDS = [SECRET, *(f"{SECRET[:4]}{each}{SECRET[4:]}" for each in "/#?:@&=;[% '\"")]

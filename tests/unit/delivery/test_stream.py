@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from pytest_mock import MockerFixture
 
 
 pytestmark = pytest.mark.usefixtures("nothing_said")
