@@ -1,4 +1,4 @@
-"""A database that is away for some time leaves one warning in the log, and hides nobody's records."""
+"""A database that is away leaves one warning in the log, and hides nobody's records."""
 
 from __future__ import annotations
 
