@@ -139,7 +139,7 @@ def message_of_requests(uri: str) -> str:
 
 def message_of_mlflow(uri: str) -> str:
     with pytest.raises(MlflowException) as raised:
-        http_request(MlflowHostCreds(uri), "/api", "GET", max_retries=0, timeout=5)  # type: ignore[no-untyped-call] # MLflow has no types
+        http_request(MlflowHostCreds(uri), "/api", "GET", max_retries=0, timeout=5)
     return str(raised.value)
 
 

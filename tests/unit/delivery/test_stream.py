@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-
 pytestmark = pytest.mark.usefixtures("nothing_said")
 
 
