@@ -23,6 +23,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mlflow_sysmetrics import unsampled_runs
+from mlflow_sysmetrics.delivery.addresses import shown_text
 from mlflow_sysmetrics.import_hook import ImportHook
 from mlflow_sysmetrics.notices import warn_once
 from mlflow_sysmetrics.provider_switch import SYSMONITOR, switched_on
@@ -162,7 +163,10 @@ def _begin(run: Run, client: Any) -> None:  # noqa: ANN401 - MLflow has no types
         _monitors[run_id] = RunMonitor(opening)
         _monitors[run_id].start()
     except Exception as error:  # noqa: BLE001 - nothing of ours may harm the user's run
-        warn_once(f"runs that a client opens are not sampled: {error!r}", subject="client runs")
+        warn_once(
+            f"runs that a client opens are not sampled: {shown_text(repr(error))}",
+            subject="client runs",
+        )
 
 
 def _warn_of_other_run(run_id: str) -> None:

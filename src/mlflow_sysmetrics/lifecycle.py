@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING
@@ -60,7 +60,7 @@ class Opening:
     """
 
     run_id: str
-    tracking_uri: str
+    tracking_uri: str = field(repr=False)  # may have a password
     settings: Settings
     resumed: bool
     collectors: CollectorSet | None = None

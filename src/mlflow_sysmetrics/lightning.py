@@ -13,6 +13,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
+from mlflow_sysmetrics.delivery.addresses import shown_text
 from mlflow_sysmetrics.lifecycle import Opening
 from mlflow_sysmetrics.monitors import RunMonitor
 from mlflow_sysmetrics.notices import warn_once
@@ -89,7 +90,7 @@ class SystemMetricsCallback(*_callbacks()):  # type: ignore[misc] # known only w
         try:
             self._monitors = [self._monitor(logger) for logger in _mlflow_loggers(trainer)]
         except Exception as error:  # noqa: BLE001 - nothing of ours may end the user's training
-            warn_once(f"the run of the MLFlowLogger is not sampled: {error!r}")
+            warn_once(f"the run of the MLFlowLogger is not sampled: {shown_text(repr(error))}")
         for each in self._monitors:
             each.start()
 

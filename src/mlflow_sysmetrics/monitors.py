@@ -10,6 +10,7 @@ from mlflow.system_metrics.system_metrics_monitor import (
 )
 
 from mlflow_sysmetrics import lifecycle
+from mlflow_sysmetrics.delivery.addresses import shown_text
 from mlflow_sysmetrics.notices import logger, warn_once
 from mlflow_sysmetrics.settings import Settings
 
@@ -40,7 +41,7 @@ class RunMonitor:
         try:
             self.open_run = lifecycle.open_run(self.opening)
         except Exception as error:  # noqa: BLE001 - nothing of ours may end the user's run
-            logger.warning("run %s is not sampled: %r", self.opening.run_id, error)
+            logger.warning("run %s is not sampled: %s", self.opening.run_id, self._shown(error))
 
     def finish(self) -> None:
         """Take a last sample and wait, at most the flush timeout, until all is sent."""
@@ -50,7 +51,10 @@ class RunMonitor:
         try:
             open_run.close()
         except Exception as error:  # noqa: BLE001 - nothing of ours may end the user's run
-            logger.warning("closing run %s failed: %r", self.opening.run_id, error)
+            logger.warning("closing run %s failed: %s", self.opening.run_id, self._shown(error))
+
+    def _shown(self, error: Exception) -> str:
+        return shown_text(repr(error), self.opening.tracking_uri)
 
     def __enter__(self) -> Self:
         self.start()

@@ -15,6 +15,7 @@ import psutil
 from mlflow_sysmetrics import lifecycle
 from mlflow_sysmetrics.catalog import PREFIX, PROCESS_PREFIX
 from mlflow_sysmetrics.collectors.process_tree import open_process_tree
+from mlflow_sysmetrics.delivery.addresses import shown_text
 from mlflow_sysmetrics.delivery.outbox import Point
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.tracking import open_store
@@ -186,7 +187,8 @@ class ProcessMetricsMonitor:
         try:
             open_store(RunAddress(run_id, self._store_uri(), PREFIX)).log(points, {})
         except Exception as error:  # noqa: BLE001 - nothing of ours may end the user's run
-            self._warn(f"could not publish step {self.step}: {error}")
+            reason = shown_text(error, self._store_uri())
+            self._warn(f"could not publish step {self.step}: {reason}")
         self.step += 1
 
     def __enter__(self) -> Self:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+from mlflow_sysmetrics.delivery.addresses import shown_text
 from mlflow_sysmetrics.notices import warn_once
 from mlflow_sysmetrics.provider_switch import SYSMETRICS, SYSMONITOR, switched_on, unknown_providers
 
@@ -27,7 +28,7 @@ class SysMetricsRunContextProvider:
 
             tags = host_tags()
         except Exception as error:  # noqa: BLE001 - nothing of ours may harm the user's run
-            warn_once(f"runs get no host tags: {error!r}")
+            warn_once(f"runs get no host tags: {shown_text(repr(error))}")
             return {}
         if failures := tags.get("sysmetrics.error"):
             warn_once(f"host tags are missing, since {failures}", subject="missing host tags")
@@ -48,7 +49,7 @@ class SysMonitorRunContextProvider:
             seam.attach()
             client_runs.attach()
         except Exception as error:  # noqa: BLE001 - nothing of ours may break `import mlflow`
-            warn_once(f"runs get no system metrics from this plugin: {error!r}")
+            warn_once(f"runs get no system metrics from this plugin: {shown_text(repr(error))}")
 
     def in_context(self) -> bool:
         """Whether MLFLOW_RUN_CONTEXT_PROVIDER lists `sysmonitor` at this moment."""
@@ -62,7 +63,7 @@ class SysMonitorRunContextProvider:
             caller = sys._getframe(2)  # noqa: SLF001 - of `resolve_tags`, which calls this
             tags_resolved_by(caller.f_globals.get("__name__", ""))
         except Exception as error:  # noqa: BLE001 - nothing of ours may harm the user's run
-            warn_once(f"runs that a client opens are not sampled: {error!r}")
+            warn_once(f"runs that a client opens are not sampled: {shown_text(repr(error))}")
         return {}
 
 
@@ -72,5 +73,5 @@ def _is_on(provider: str) -> bool:
             warn_once(sentence)
         return switched_on(provider)
     except Exception as error:  # noqa: BLE001 - nothing of ours may harm the user's run
-        warn_once(f"the switch {provider!r} cannot be read: {error!r}")
+        warn_once(f"the switch {provider!r} cannot be read: {shown_text(repr(error))}")
         return False

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.delivery.outbox import Point, Sample
-from mlflow_sysmetrics.delivery.run_store import InvalidPoints, LastPoint, RunState
+from mlflow_sysmetrics.delivery.run_store import InvalidPoints, LastPoint, Limits, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,6 +41,7 @@ class ScriptedStore:
         stored: Iterable[Point] = (),
         tags: Mapping[str, str] | None = None,
     ) -> None:
+        self.limits = Limits()
         self.script = list(script)
         self.calls: list[str] = []
         self.batches: list[list[Point]] = []

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from mlflow_sysmetrics.delivery.run_store import Limits
     from mlflow_sysmetrics.delivery.sending import Sending
 
 
@@ -34,11 +35,12 @@ class UploaderBench:
         self.opened: list[str] = []
         self.folder = folder
 
-    def open_store(self, address: RunAddress) -> ScriptedStore:
+    def open_store(self, address: RunAddress, limits: Limits) -> ScriptedStore:
         self.opened.append(address.run_id)
         store = self.stores[address.run_id]
         if isinstance(store, Exception):
             raise store
+        store.limits = limits
         return store
 
     def stream(

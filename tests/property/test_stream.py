@@ -41,7 +41,7 @@ class Story:
         self.store = ScriptedStore()
         self.added = 0
         self.stream = Stream(ADDRESS, folder)
-        self.stream._sender.max_points = 3  # points, and so samples, in a batch
+        self.store.limits.batch_points = 3  # points, and so samples, in a batch
         self._disk_works = True
         write = Spool._write
 

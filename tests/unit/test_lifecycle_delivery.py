@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_mock import MockerFixture
 
     from mlflow_sysmetrics.delivery.run_address import RunAddress
+    from mlflow_sysmetrics.delivery.run_store import Limits
 
 pytestmark = pytest.mark.usefixtures("nothing_said")
 
@@ -67,7 +68,7 @@ class Bench:
         mocker.patch.object(lifecycle, "atexit")
         mocker.patch.object(uploader_module, "open_store", self.open_store)
 
-    def open_store(self, address: RunAddress) -> ScriptedStore:
+    def open_store(self, address: RunAddress, limits: Limits) -> ScriptedStore:
         return self.stores.setdefault(address.run_id, ScriptedStore(*[self.hang] * 10))
 
     def hang(self) -> None:

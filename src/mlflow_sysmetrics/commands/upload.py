@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import click
 import mlflow
 
 from mlflow_sysmetrics.commands.tables import text_table
+from mlflow_sysmetrics.delivery.addresses import shown_address, shown_text
 from mlflow_sysmetrics.delivery.leftovers import adopt
 from mlflow_sysmetrics.delivery.run_store import (
     AccessDenied,
     Busy,
     InvalidPoints,
+    Limits,
     RunGone,
     RunNotFound,
 )
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 _ATTEMPTS = 5  # in a row that fail
 _FIRST_PAUSE_S = 1.0  # doubled after each failure
 
+_limits: defaultdict[str, Limits] = defaultdict(Limits)
+"""What is known of each store, by its tracking URI."""
+
 
 def list_leftovers(folder: Path, run_ids: Collection[str]) -> None:
     """Print what waits in a folder."""
@@ -37,7 +43,14 @@ def list_leftovers(folder: Path, run_ids: Collection[str]) -> None:
     for stream, path in _streams(folder, run_ids):
         age_s = time.time() - path.stat().st_mtime
         address = stream.address
-        rows.append((address.run_id, f"{stream.unsent} samples", _age(age_s), address.tracking_uri))
+        rows.append(
+            (
+                address.run_id,
+                f"{stream.unsent} samples",
+                _age(age_s),
+                shown_address(address.tracking_uri),
+            )
+        )
         stream.release()
     if rows:
         click.echo(text_table(rows))
@@ -63,11 +76,11 @@ def send_leftovers(folder: Path, run_ids: Collection[str], *, dry_run: bool) -> 
             said = _dry_run(stream) if dry_run else _send(stream)
         except Exception as error:  # noqa: BLE001 - the others are sent all the same
             is_well = False
-            said = f"not sent, {stream.unsent} samples stay in {path}: {error}"
+            said = f"not sent, {stream.unsent} samples stay in {path}: {_shown(error, stream)}"
             if isinstance(error, RunGone | RunNotFound):
                 said += "; if it is gone for good, delete that file"
             stream.release()
-        click.echo(f"{stream.address} on {stream.address.tracking_uri}: {said}")
+        click.echo(f"{stream.address} on {shown_address(stream.address.tracking_uri)}: {said}")
     if not is_any:
         click.echo(f"Nothing waits in {folder}.")
     return is_well
@@ -91,7 +104,9 @@ def _streams(folder: Path, run_ids: Collection[str]) -> Iterator[tuple[Stream, P
 
 
 def _dry_run(stream: Stream) -> str:
-    missing = _patiently(stream.count_missing, open_store(stream.address))
+    missing = _patiently(
+        stream.count_missing, open_store(stream.address, _limits[stream.address.tracking_uri])
+    )
     stream.release()
     return f"{missing} of {stream.unsent} samples would be sent"
 
@@ -101,11 +116,15 @@ def _send(stream: Stream) -> str:
     if not samples:
         stream.forget()
         return "all was sent before"
-    store = open_store(stream.address)
+    store = open_store(stream.address, _limits[stream.address.tracking_uri])
     with click.progressbar(length=samples, label=f"Sending {stream.address}") as progress:
         while stream.unsent:
             progress.update(_patiently(stream.send, store))
     return f"{samples} samples sent"
+
+
+def _shown(error: Exception, stream: Stream) -> str:
+    return shown_text(error, stream.address.tracking_uri)
 
 
 def _patiently(ask: Callable[[RunStore], int], store: RunStore) -> int:

@@ -19,6 +19,7 @@ import psutil
 from mlflow.exceptions import MlflowException
 
 from mlflow_sysmetrics.commands.launchers import advice_for
+from mlflow_sysmetrics.delivery.addresses import shown_address, shown_text
 from mlflow_sysmetrics.host import Host
 from mlflow_sysmetrics.lifecycle import Opening
 from mlflow_sysmetrics.monitors import RunMonitor
@@ -136,7 +137,8 @@ def _start_run(run_id: str | None, source: str) -> str:
     try:
         run = mlflow.start_run(run_id=run_id, tags=tags, log_system_metrics=False)
     except MlflowException as error:
-        raise click.ClickException(f"no run to log to: {error}") from error
+        reason = shown_text(error, mlflow.get_tracking_uri())
+        raise click.ClickException(f"no run to log to: {reason}") from error
     return str(run.info.run_id)
 
 
@@ -145,11 +147,13 @@ def _end_run(status: str) -> None:
         with redirect_stdout(sys.stderr):  # MLflow prints where the run is; stdout is the command's
             mlflow.end_run(status)
     except Exception as error:  # noqa: BLE001 - the command's exit status is passed on all the same
-        click.echo(f"The run's status could not be set to {status}: {error}", err=True)
+        reason = shown_text(error, mlflow.get_tracking_uri())
+        click.echo(f"The run's status could not be set to {status}: {reason}", err=True)
 
 
 def _say_where(what: str, run_id: str) -> None:
-    click.echo(f"Watching {what} into run {run_id} of {mlflow.get_tracking_uri()}", err=True)
+    store = shown_address(mlflow.get_tracking_uri())
+    click.echo(f"Watching {what} into run {run_id} of {store}", err=True)
 
 
 def _say_what_is_elsewhere(command: Sequence[str]) -> None:

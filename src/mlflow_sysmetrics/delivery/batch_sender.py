@@ -21,12 +21,10 @@ class BatchSender:
     """Logs the points of one run, and learns from what its store does not take.
 
     Attributes:
-        max_points: How many the store takes at once, as far as is known.
         taken: How many points it has taken of the last ones.
     """
 
     def __init__(self) -> None:
-        self.max_points = MAX_METRICS_A_BATCH
         self.taken = 0
         self._invalid_keys: set[str] = set()
 
@@ -40,7 +38,7 @@ class BatchSender:
         invalid: dict[str, InvalidPoints] = {}
         self.taken = 0
         while points or tags:
-            count = self.max_points
+            count = max(1, store.limits.batch_points - len(tags))  # tags count, too
             self._log_some(points[:count], tags, store, invalid)
             points, tags = points[count:], {}
         for key, reason in invalid.items():
@@ -70,22 +68,40 @@ class BatchSender:
             return
         try:
             store.log(points, tags)
+        except InvalidPoints as error:
+            reason = error  # what follows is no part of handling it
+        else:
             self.taken += len(points)
-        except InvalidPoints as reason:
-            middle = len(points) // 2
-            if middle:
-                if reason.is_too_large:
-                    self.max_points = middle
-                self._log_some(points[:middle], tags, store, invalid)
-                self._log_some(points[middle:], {}, store, invalid)
-                return
-            if reason.is_too_large:  # one point is not: something before the store is in disorder
-                self.max_points = MAX_METRICS_A_BATCH
-                raise
-            if not invalid and store.read().is_deleted:
-                raise RunGone("the run is deleted") from reason
-            invalid.update((point.key, reason) for point in points)
-            if len(invalid) == _INVALID_AT_FIRST and not self.taken:
-                raise
-            if points:
-                self._log_some([], tags, store, invalid)
+            return
+        middle = len(points) // 2
+        if middle:
+            self._log_halves(points, tags, store, invalid, reason)
+            return
+        if reason.is_too_large:  # one point is not: something before the store is in disorder
+            store.limits.batch_points = MAX_METRICS_A_BATCH
+            raise reason
+        if not invalid and store.read().is_deleted:
+            raise RunGone("the run is deleted") from reason
+        invalid.update((point.key, reason) for point in points)
+        if len(invalid) == _INVALID_AT_FIRST and not self.taken:
+            raise reason
+        if points:
+            self._log_some([], tags, store, invalid)
+
+    def _log_halves(
+        self,
+        points: Sequence[Point],
+        tags: Mapping[str, str],
+        store: RunStore,
+        invalid: dict[str, InvalidPoints],
+        reason: InvalidPoints,
+    ) -> None:
+        """Log points that the store rejects together; if none is invalid, they were too many."""
+        middle = len(points) // 2
+        if reason.is_too_large:
+            store.limits.batch_points = middle
+        invalid_before, taken_before = len(invalid), self.taken
+        self._log_some(points[:middle], tags, store, invalid)
+        self._log_some(points[middle:], {}, store, invalid)
+        if len(invalid) == invalid_before and self.taken - taken_before == len(points):
+            store.limits.batch_points = min(store.limits.batch_points, middle)

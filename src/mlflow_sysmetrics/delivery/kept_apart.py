@@ -28,6 +28,9 @@ class KeptApartStore:
         address: The run.
         own_prefix: What keys begin with once another host was noticed.
         open_store: Opens the store of an address.
+
+    Attributes:
+        limits: Shared by all runs of the store.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class KeptApartStore:
         self._own_prefix = own_prefix
         self._open_store = open_store
         self._store = open_store(address)
+        self.limits = self._store.limits
         self._looks_left = _LOOKS
         self._sent_ms: set[int] = set()
 

@@ -37,11 +37,13 @@ class Sample(NamedTuple):
         step: Number of the logged window, from 0 on in each opening of the run.
         timestamp_ms: When it was sampled, milliseconds since the epoch; rises with the step.
         values: By metric key below the prefix, in the metrics' units.
+        samples: How many samples of the host they are made of; what is lost is counted in those.
     """
 
     step: int
     timestamp_ms: int
     values: Mapping[str, float]
+    samples: int = 1
 
     @property
     def size_bytes(self) -> int:
@@ -59,11 +61,13 @@ class Outbox:
 
     Attributes:
         size_bytes: Memory that they take.
+        samples: Samples of the host that they are made of.
     """
 
     def __init__(self) -> None:
         self._samples: deque[Sample] = deque()
         self.size_bytes = 0
+        self.samples = 0
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -72,6 +76,7 @@ class Outbox:
         """Append a sample."""
         self._samples.append(sample)
         self.size_bytes += sample.size_bytes
+        self.samples += sample.samples
 
     def peek(self, max_points: int) -> list[Sample]:
         """The oldest samples, at least one, that have no more points together."""
@@ -83,15 +88,16 @@ class Outbox:
         return list(newest_first)[::-1]
 
     def remove_before(self, step: int) -> int:
-        """Take out the samples before a step; how many there were."""
-        removed = 0
+        """Take out what is before a step; of how many samples of the host that was."""
+        before = self.samples
         while self._samples and self._samples[0].step < step:
-            self.size_bytes -= self._samples.popleft().size_bytes
-            removed += 1
-        return removed
+            removed = self._samples.popleft()
+            self.size_bytes -= removed.size_bytes
+            self.samples -= removed.samples
+        return before - self.samples
 
     def thin(self, since: int = 0) -> int:
-        """Take out at least half of the samples from a step on; how many that were.
+        """Take out at least half of what is from a step on; of how many samples of the host it was.
 
         What stays are the newest and the steps on a grid, as wide as it must be; so what is
         thinned again and again, with new samples in between, is thinned evenly.
@@ -105,7 +111,13 @@ class Outbox:
         untouched = islice(self._samples, len(self._samples) - before)
         self._samples = deque([*untouched, *thinned])
         self.size_bytes = sum(sample.size_bytes for sample in self._samples)
-        return before - len(thinned)
+        samples_before, self.samples = self.samples, samples_of(self._samples)
+        return samples_before - self.samples
+
+
+def samples_of(logged: Iterable[Sample]) -> int:
+    """How many samples of the host they are made of."""
+    return sum(each.samples for each in logged)
 
 
 def up_to(max_points: int, samples: Iterable[Sample]) -> list[Sample]:

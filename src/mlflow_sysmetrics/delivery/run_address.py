@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+
+from mlflow_sysmetrics.delivery.addresses import shown_address
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class RunAddress:
     """
 
     run_id: str
-    tracking_uri: str
+    tracking_uri: str = field(repr=False)  # may have a password
     prefix: str
     workspace: str | None = None
 
@@ -31,31 +33,27 @@ class RunAddress:
 
 
 def portable_uri(tracking_uri: str) -> str:
-    """A tracking URI as it may be written to disk: without password, with an absolute path.
+    """A tracking URI as it may be written to disk: without secrets, with an absolute path.
 
     Two processes that log to the same store have the same one, wherever they were started.
     """
-    if tracking_uri.startswith("databricks"):
-        return tracking_uri
-    database = re.fullmatch(r"(sqlite(?:\+\w+)?:///)(?!:memory:)(.+)", tracking_uri)
+    database = re.fullmatch(
+        r"(sqlite(?:\+\w+)?:///)(?!:memory:)([^?]+)(.*)", tracking_uri, re.DOTALL
+    )
     if database is not None:
-        return database[1] + _absolute(database[2])
-    parts = urlsplit(tracking_uri)
-    if parts.scheme in {"", "file"} or len(parts.scheme) == 1:  # a path; on Windows with a drive
+        scheme, path, query = database.groups()
+        return shown_address(scheme + _absolute(path) + query)
+    scheme = re.match(r"[A-Za-z][\w+.-]+(?=:)", tracking_uri)  # of one letter, it is a drive
+    name = scheme[0].lower() if scheme is not None else ""
+    if name in {"", "file"} and not tracking_uri.startswith("databricks"):
         # As MLflow reads it, which takes `%20` for a space in any path.
-        path = url2pathname(parts.path if parts.scheme == "file" else tracking_uri)
+        path = url2pathname(urlsplit(tracking_uri).path if name else tracking_uri)
         return _absolute(path).replace("%", "%25")
-    if parts.scheme in {"http", "https"}:  # all that is before the @ is secret: it may be a token
-        host = parts.netloc.rpartition("@")[2]
-        tracking_uri = parts._replace(netloc=host, path=parts.path.rstrip("/")).geturl()
-    address, _, query = _PASSWORD.sub(r"\1@", tracking_uri).partition("?")
-    kept = [each for each in query.split("&") if each and not _SECRET.match(each)]
-    return f"{address}?{'&'.join(kept)}" if kept else address
+    shown = shown_address(tracking_uri)
+    return shown.rstrip("/") if name in {"http", "https"} else shown
 
 
-_PASSWORD = re.compile(r"^([^/?#]+://[^:/?#]*):[^/?#]*@")
-_SECRET = re.compile(r"((ssl)?pass\w*|pwd|odbc_connect)=", re.IGNORECASE)
-"""What passes a password to a database in the query of its URL."""
+_FILE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!:memory:)([^?]+)(.*)", re.DOTALL)
 
 
 def _absolute(path: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from mlflow_sysmetrics.delivery.addresses import hide, shown_text
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
@@ -56,6 +58,43 @@ class Busy(Exception):  # noqa: N818 - as above
         self.retry_after_s = retry_after_s
 
 
+class StoreFailed(Exception):  # noqa: N818 - as above
+    """The store cannot be reached, or fails; it may be well again soon.
+
+    The message is what it was in the end: HTTP clients wrap `Connection refused` four times.
+    """
+
+    @classmethod
+    def of(
+        cls, error: BaseException, *uris: str | None, secrets: Sequence[str | None] = ()
+    ) -> StoreFailed:
+        """One that says what another exception does.
+
+        Args:
+            error: The exception.
+            uris: Addresses that were used, whose secrets its message may have.
+            secrets: What else it may have.
+        """
+        root = error
+        while (cause := root.__cause__ or root.__context__) is not None:
+            root = cause
+        said = shown_text(hide(str(root), *secrets), *uris)
+        return cls(said or type(root).__name__)
+
+
+@dataclass
+class Limits:
+    """How much a store takes, or gives, at once; learned from what it refuses.
+
+    Attributes:
+        batch_points: Points of one `log_batch`.
+        history_points: Points of one page of a metric's history.
+    """
+
+    batch_points: int = MAX_METRICS_A_BATCH
+    history_points: int = 25_000
+
+
 class LastPoint(NamedTuple):
     """The last point of a metric, as the store sees it: the one with the highest step."""
 
@@ -89,8 +128,13 @@ class RunStore(Protocol):
     """One run in its tracking store.
 
     All methods raise `RunNotFound`, `AccessDenied` or `Busy`, `log` also `InvalidPoints`; whatever
-    else they raise may pass.
+    else they raise may pass. No message has a secret.
+
+    Attributes:
+        limits: Shared by all runs of the store.
     """
+
+    limits: Limits
 
     def log(self, points: Sequence[Point], tags: Mapping[str, str]) -> None:
         """Store metric points, at most `MAX_METRICS_A_BATCH`, and tags."""

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_sysmetrics.delivery import spool_calls
 from mlflow_sysmetrics.delivery.checked_lines import checked_line, read_checked_lines
 from mlflow_sysmetrics.delivery.file_lock import lock_file
-from mlflow_sysmetrics.delivery.outbox import Sample, up_to
+from mlflow_sysmetrics.delivery.outbox import Sample, samples_of, up_to
 from mlflow_sysmetrics.delivery.run_address import RunAddress, portable_uri
 from mlflow_sysmetrics.delivery.run_store import MAX_METRICS_A_BATCH
 from mlflow_sysmetrics.file_helper import NoAnswerError, files_at
@@ -215,7 +215,7 @@ class Spool:
         Raises:
             OSError: The disk refuses, or there are enough files already.
         """
-        self._write([[sample.step, sample.timestamp_ms, sample.values] for sample in samples])
+        self._write([_record_of(sample) for sample in samples])
 
     def mark(self, **found: int) -> None:
         """Note `sent_to`, `dropped` or `first_step` for a later process.
@@ -240,7 +240,7 @@ class Spool:
 
     def count(self) -> int:
         """How many samples are not marked as sent."""
-        return sum(1 for _ in self.unsent())
+        return samples_of(self.unsent())
 
     def delete(self) -> None:
         """Delete the file, which is all sent, or will never be."""
@@ -298,6 +298,12 @@ class Spool:
                 raise OSError(f"{self.path.parent} would be over {MAX_FOLDER_BYTES // 2**20} MiB")
             self._has_room_to = self._size + len(data) + _FOLDER_CHECKED_EVERY_BYTES
         self._size = self._files.call(spool_calls.append, self._descriptor, data, self._size)
+
+
+def _record_of(sample: Sample) -> list[object]:
+    """A sample as it is written; with how many of the host's it is made of, where it is not one."""
+    record: list[object] = [sample.step, sample.timestamp_ms, sample.values]
+    return record if sample.samples == 1 else [*record, sample.samples]
 
 
 def spool_files(folder: Path) -> list[Path]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from mlflow_sysmetrics.delivery.outbox import samples_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -75,7 +77,8 @@ def count_missing(samples: Iterator[Sample], store: RunStore) -> int:
         while not stored.look_up(points):
             pass
         missing = stored.missing(points)
-        count += len({point.step for point in missing})
+        lacking = {point.step for point in missing}
+        count += samples_of(sample for sample in batch if sample.step in lacking)
         if len(missing) == len(points):  # they were sent in order: then it lacks the rest, too
-            return count + sum(1 for _ in samples)
+            return count + samples_of(samples)
     return count

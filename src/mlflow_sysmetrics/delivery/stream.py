@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.delivery.batch_sender import BatchSender
-from mlflow_sysmetrics.delivery.outbox import Outbox
+from mlflow_sysmetrics.delivery.outbox import Outbox, samples_of
 from mlflow_sysmetrics.delivery.run_store import Busy
 from mlflow_sysmetrics.delivery.spool import Spool
 from mlflow_sysmetrics.delivery.stored import StoredPoints, count_missing
@@ -106,15 +106,15 @@ class Stream:
 
     @property
     def unsent(self) -> int:
-        """How many samples wait."""
+        """How many samples of the host wait."""
         with self._lock:
-            return self._on_disk_alone + len(self._outbox)
+            return self._on_disk_alone + self._outbox.samples
 
     @property
     def unpersisted(self) -> int:
         """How many of them are not on disk."""
         with self._lock:
-            return len(self._outbox.since(self._spooled_to))
+            return samples_of(self._outbox.since(self._spooled_to))
 
     @property
     def is_known(self) -> bool:
@@ -211,7 +211,7 @@ class Stream:
     def forget(self) -> int:
         """Drop all that waits; how many samples that was."""
         with self._lock:
-            lost = self._on_disk_alone + len(self._outbox)
+            lost = self._on_disk_alone + self._outbox.samples
             self._outbox = Outbox()
             self._on_disk_alone = 0
         self._note_sent()
@@ -254,7 +254,7 @@ class Stream:
             Exception: What `RunStore` raises; nothing is taken as sent then.
         """
         first_step = self._take_up(store)
-        batch = self._next_batch()
+        batch = self._next_batch(store.limits.batch_points)
         points = [point for sample in batch for point in sample.points(first_step)]
         missing = points
         if batch and batch[0].step < self._tried_to:
@@ -268,7 +268,7 @@ class Stream:
             self._tried_to = max(self._tried_to, batch[-1].step + 1)
         self._log(missing, store)
         self._settle(batch)
-        return len(batch)
+        return samples_of(batch)
 
     def count_missing(self, store: RunStore) -> int:
         """How many of the samples on disk the store lacks; sends nothing.
@@ -294,18 +294,18 @@ class Stream:
                     self._spool.mark(first_step=self._first_step)
         return self._first_step
 
-    def _next_batch(self) -> list[Sample]:
+    def _next_batch(self, max_points: int) -> list[Sample]:
         with self._lock:
             if self._spool is None or self.sent_to >= self._disk_alone_to:
-                return self._outbox.peek(self._sender.max_points)
+                return self._outbox.peek(max_points)
         with self._disk_lock:
-            batch = self._spool.read(self.sent_to, self._disk_alone_to, self._sender.max_points)
+            batch = self._spool.read(self.sent_to, self._disk_alone_to, max_points)
             if not batch:
                 with self._lock:  # damaged, or tampered with
                     self.dropped += self._on_disk_alone
                     self._on_disk_alone = 0
                     self.sent_to = self._disk_alone_to
-                    batch = self._outbox.peek(self._sender.max_points)
+                    batch = self._outbox.peek(max_points)
             return batch
 
     def _log(self, points: Sequence[Point], store: RunStore) -> None:
@@ -326,11 +326,11 @@ class Stream:
             return
         with self._lock:
             self.sent_to = batch[-1].step + 1
-            from_disk = sum(sample.step < self._disk_alone_to for sample in batch)
+            from_disk = samples_of(each for each in batch if each.step < self._disk_alone_to)
             self._on_disk_alone -= from_disk
             from_memory = self._outbox.remove_before(self.sent_to)
             # Thinned while they were on their way: not lost after all.
-            self.dropped -= len(batch) - from_disk - from_memory
+            self.dropped -= samples_of(batch) - from_disk - from_memory
         self._note_sent()
 
     def _note_sent(self) -> None:

@@ -14,8 +14,17 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.rest_store import RestStore
 from mlflow.tracking import MlflowClient
 
+from mlflow_sysmetrics.delivery.addresses import shown_text
+from mlflow_sysmetrics.delivery.quiet import quiet_libraries
 from mlflow_sysmetrics.delivery.rest import RestRunStore
-from mlflow_sysmetrics.delivery.run_store import ENDED, LastPoint, RunState, raise_for
+from mlflow_sysmetrics.delivery.run_store import (
+    ENDED,
+    LastPoint,
+    Limits,
+    RunState,
+    StoreFailed,
+    raise_for,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,24 +48,40 @@ def active_workspace() -> str | None:
     return workspace
 
 
-def open_store(address: RunAddress) -> RunStore:
-    """The store of a run, asked in the way that suits it."""
-    client = MlflowClient(address.tracking_uri)
-    store = client._tracking_client.store  # noqa: SLF001 - the client shows it nowhere else
+def open_store(address: RunAddress, limits: Limits | None = None) -> RunStore:
+    """The store of a run, asked in the way that suits it.
+
+    Args:
+        address: The run.
+        limits: What is known of the store's; shared by its runs.
+
+    Raises:
+        StoreFailed: It cannot be reached.
+    """
+    with _calling_mlflow(address.tracking_uri):
+        client = MlflowClient(address.tracking_uri)
+        store = client._tracking_client.store  # noqa: SLF001 - the client shows it nowhere else
     # A plugin's own way to log, if it has one, is left to it.
     if isinstance(store, RestStore) and type(store).log_batch is RestStore.log_batch:
-        return RestRunStore(address, store.get_host_creds)
-    return ClientRunStore(address, client)
+        return RestRunStore(address, store.get_host_creds, limits)
+    return ClientRunStore(address, client, limits)
 
 
 @contextmanager
-def _translate_errors() -> Iterator[None]:
-    """Raise what MLflow's exceptions mean to delivery, and as they are those that may pass."""
+def _calling_mlflow(tracking_uri: str) -> Iterator[None]:
+    """Call MLflow, with its loggers quiet; raises what its exceptions mean to delivery.
+
+    Raises:
+        StoreFailed: Whatever has no other meaning.
+    """
     try:
-        yield
+        with quiet_libraries():
+            yield
     except MlflowException as error:
-        raise_for(error.error_code, error.message)
-        raise
+        raise_for(error.error_code, shown_text(error.message, tracking_uri))
+        raise StoreFailed.of(error, tracking_uri) from error
+    except Exception as error:
+        raise StoreFailed.of(error, tracking_uri) from error
 
 
 class ClientRunStore:
@@ -65,14 +90,18 @@ class ClientRunStore:
     Args:
         address: The run.
         client: MLflow's client of its store.
+        limits: What is known of the store's; gets what it refuses.
     """
 
-    def __init__(self, address: RunAddress, client: MlflowClient) -> None:
+    def __init__(
+        self, address: RunAddress, client: MlflowClient, limits: Limits | None = None
+    ) -> None:
+        self.limits = limits or Limits()
+        self._tracking_uri = address.tracking_uri
         self._run_id = address.run_id
         self._prefix = address.prefix
         self._client = client
 
-    @_translate_errors()
     def log(self, points: Sequence[Point], tags: Mapping[str, str]) -> None:
         """See `RunStore`."""
         metrics = [
@@ -81,12 +110,13 @@ class ClientRunStore:
         ]
         run_tags = [RunTag(key, value) for key, value in tags.items()]
         # Else MLFLOW_ENABLE_ASYNC_LOGGING would hand it to a queue that the run's end shuts.
-        self._client.log_batch(self._run_id, metrics=metrics, tags=run_tags, synchronous=True)
+        with _calling_mlflow(self._tracking_uri):
+            self._client.log_batch(self._run_id, metrics=metrics, tags=run_tags, synchronous=True)
 
-    @_translate_errors()
     def read(self) -> RunState:
         """See `RunStore`."""
-        run = self._client.get_run(self._run_id)
+        with _calling_mlflow(self._tracking_uri):
+            run = self._client.get_run(self._run_id)
         # Public accessors give values without steps; MLflow's own monitor reads it so, too.
         metrics = run.data._metric_objs  # noqa: SLF001 - as said
         return RunState(
@@ -100,8 +130,8 @@ class ClientRunStore:
             has_ended=run.info.status in ENDED,
         )
 
-    @_translate_errors()
     def timestamps(self, key: str) -> frozenset[int]:
         """See `RunStore`."""
-        history = self._client.get_metric_history(self._run_id, self._prefix + key)
+        with _calling_mlflow(self._tracking_uri):
+            history = self._client.get_metric_history(self._run_id, self._prefix + key)
         return frozenset(metric.timestamp for metric in history)

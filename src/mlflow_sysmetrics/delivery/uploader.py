@@ -6,15 +6,17 @@ import math
 import random
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.delivery import leftovers
+from mlflow_sysmetrics.delivery.addresses import shown_address, shown_text
 from mlflow_sysmetrics.delivery.kept_apart import KeptApartStore
-from mlflow_sysmetrics.delivery.run_address import portable_uri
 from mlflow_sysmetrics.delivery.run_store import (
     AccessDenied,
     Busy,
     InvalidPoints,
+    Limits,
     RunGone,
     RunNotFound,
 )
@@ -60,6 +62,7 @@ class Uploader:
         self.busy = BusyLock()
         self._tracking_uri = tracking_uri
         self._backlog = backlog
+        self._limits = Limits()
         self._condition = threading.Condition()
         self._sendings: list[Sending] = []
         self._thread: threading.Thread | None = None
@@ -153,7 +156,7 @@ class Uploader:
                 try:
                     self._attend(sending)
                 except Exception as error:  # noqa: BLE001 - not even a failure to tell of a failure
-                    logger.debug("delivery failed: %r", error)
+                    logger.debug("delivery failed: %s", shown_text(repr(error), self._tracking_uri))
                     with self._condition:
                         sending.retry_s = time.monotonic() + _LONGEST_PAUSE_S
 
@@ -214,7 +217,7 @@ class Uploader:
             How many samples were sent.
         """
         if sending.store is None:
-            sending.store = _open_store_of(sending.stream)
+            sending.store = self._open_store_of(sending.stream)
         if sending.is_status_due(time.monotonic()):
             self._ask_status(sending, sending.store)
             return 0
@@ -267,14 +270,14 @@ class Uploader:
             self._is_in_trouble = True
             logger.warning(
                 "%s takes no metrics now; they are kept %s, and sent when it does: %s",
-                portable_uri(self._tracking_uri),
+                shown_address(self._tracking_uri),
                 where,
-                _root_of(error),
+                shown_text(error, self._tracking_uri) or type(error).__name__,
             )
 
     def _warn_of_unknown_run(self, stream: Stream, reason: Exception) -> None:
         warn_once(
-            f"{portable_uri(self._tracking_uri)} does not find {stream.address} now; its metrics "
+            f"{shown_address(self._tracking_uri)} does not find {stream.address} now; its metrics "
             f"are kept in {stream.spool_path or 'memory'}, and sent when it does: {reason}",
             subject=f"not found {stream.address}",
         )
@@ -301,7 +304,7 @@ class Uploader:
 
     def _leave(self, sending: Sending, reason: Exception) -> None:
         """Leave it to a later process, and go on with the next one."""
-        logger.debug("%s: %r", sending.stream.address, reason)
+        logger.debug("%s: %s", sending.stream.address, shown_text(repr(reason)))
         sending.stream.release()
         with self._condition:
             self._remove(sending)
@@ -314,7 +317,7 @@ class Uploader:
         try:
             stream = next(self._leftovers, None)
         except Exception as error:  # noqa: BLE001 - whatever is in that folder, our own runs go on
-            logger.debug("no leftovers are sent: %r", error)
+            logger.debug("no leftovers are sent: %s", shown_text(repr(error)))
             self._leftovers = iter(())
             return
         if stream is not None:
@@ -322,15 +325,8 @@ class Uploader:
                 self._sendings.append(Sending(stream, closing=True, is_leftover=True))
                 self._backlog.add(stream)
 
-
-def _open_store_of(stream: Stream) -> RunStore:
-    if stream.own_prefix is None:
-        return open_store(stream.address)
-    return KeptApartStore(stream.address, stream.own_prefix, open_store)
-
-
-def _root_of(error: BaseException) -> BaseException:
-    """What it was in the end: HTTP clients wrap `Connection refused` four times."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return error
+    def _open_store_of(self, stream: Stream) -> RunStore:
+        opener = partial(open_store, limits=self._limits)
+        if stream.own_prefix is None:
+            return opener(stream.address)
+        return KeptApartStore(stream.address, stream.own_prefix, opener)

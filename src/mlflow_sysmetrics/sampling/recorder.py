@@ -177,6 +177,7 @@ class Recorder:
         return lasted_s < _SHORT_RUN_S and not self._step and not self._window.samples
 
     def _log_window(self) -> None:
+        samples = max(self._window.samples, 1)  # the one that a run opens with, where no other came
         values = self._window.close()
         sampled_ms = self._opened_ms + round((self._sampled_s - self._opened_s) * 1000)
         # The last sample may come in the very millisecond of a tick.
@@ -187,7 +188,7 @@ class Recorder:
             if self._settings.wants(key)
         }
         if wanted:
-            self._uploader.put(self._sending, Sample(self._step, timestamp_ms, wanted))
+            self._uploader.put(self._sending, Sample(self._step, timestamp_ms, wanted, samples))
             self._logged_ms = timestamp_ms
             self._step += 1
 

@@ -7,7 +7,7 @@ import pytest
 from mlflow_sysmetrics.delivery.kept_apart import KeptApartStore
 from mlflow_sysmetrics.delivery.outbox import Point
 from mlflow_sysmetrics.delivery.run_address import RunAddress
-from mlflow_sysmetrics.delivery.run_store import LastPoint, RunState
+from mlflow_sysmetrics.delivery.run_store import LastPoint, Limits, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ class Store:
         self.points = points
         self.prefix = prefix
         self.reads = 0
+        self.limits = Limits()
 
     def log(self, points: Sequence[Point], tags: Mapping[str, str]) -> None:
         self.points.update({self.prefix + point.key: point for point in points})

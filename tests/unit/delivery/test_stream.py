@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from pytest_mock import MockerFixture
-
 
 pytestmark = pytest.mark.usefixtures("nothing_said")
 
@@ -350,13 +348,11 @@ def test_a_resumed_run_that_never_could_be_asked_goes_on_later(resumed: Stream) 
     assert store.tags == {"sys.cpu": "EPYC", "sys.os": "Linux"}
 
 
-def test_an_upload_that_is_interrupted_and_repeated_keeps_the_steps(
-    resumed: Stream, mocker: MockerFixture
-) -> None:
-    mocker.patch("mlflow_sysmetrics.delivery.batch_sender.MAX_METRICS_A_BATCH", 2)
+def test_an_upload_that_is_interrupted_and_repeated_keeps_the_steps(resumed: Stream) -> None:
     add(resumed, *range(40, 46))
     resumed.persist()
     store = ScriptedStore(stored=sample(12).points(0))
+    store.limits.batch_points = 2
     stream = left_by(resumed)
     store.script = [*[lambda: None] * 4, LostAnswer(1)]  # read twice, two batches, half of one
     stream.send(store)

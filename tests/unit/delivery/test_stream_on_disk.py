@@ -98,13 +98,11 @@ def test_what_is_both_in_memory_and_on_disk_is_sent_once_and_its_file_deleted(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_was_sent_of_a_file_is_not_sent_by_a_later_process(
-    stream: Stream, mocker: MockerFixture
-) -> None:
-    mocker.patch.object(stream._sender, "max_points", 2)
+def test_what_was_sent_of_a_file_is_not_sent_by_a_later_process(stream: Stream) -> None:
     add(stream, *range(5))
     stream.persist()
     store = ScriptedStore()
+    store.limits.batch_points = 2
     stream.send(store)
 
     later = left_by(stream)
@@ -220,10 +218,10 @@ def test_what_is_forgotten_leaves_no_file(stream: Stream, tmp_path: Path) -> Non
 
 
 def test_to_make_room_samples_move_to_disk_and_are_sent_from_there_in_order(
-    stream: Stream, mocker: MockerFixture, tmp_path: Path
+    stream: Stream, tmp_path: Path
 ) -> None:
-    mocker.patch.object(stream._sender, "max_points", 3)
     store = ScriptedStore()
+    store.limits.batch_points = 3
     add(stream, *range(8))
 
     stream.move_to_disk()
@@ -253,11 +251,9 @@ def test_what_moves_to_disk_while_it_is_sent_is_sent_once(stream: Stream, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_on_disk_alone_is_not_stored_twice_after_a_lost_answer(
-    stream: Stream, mocker: MockerFixture
-) -> None:
-    mocker.patch.object(stream._sender, "max_points", 3)
+def test_what_is_on_disk_alone_is_not_stored_twice_after_a_lost_answer(stream: Stream) -> None:
     store = ScriptedStore(LostAnswer(2), lambda: None, lambda: None, LostAnswer())
+    store.limits.batch_points = 3
     add(stream, *range(7))
     stream.move_to_disk()
     add(stream, 7, 8)

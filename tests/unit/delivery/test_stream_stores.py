@@ -48,6 +48,7 @@ class Unreliable:
 
     def __init__(self, store: RunStore, *stored: int | None) -> None:
         self._store = store
+        self.limits = store.limits
         self._stored = list(stored)
 
     def log(self, points: Sequence[Point], tags: Mapping[str, str]) -> None:
