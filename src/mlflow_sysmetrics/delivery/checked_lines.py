@@ -1,6 +1,8 @@
 """Lines of JSON that carry a checksum each, so that what a crash has torn is known and skipped.
 
 `5d1f0a8c {"sent_to": 13}`: the CRC-32 of the rest of the line, in hexadecimal, then the rest.
+
+A checksum guards against crashes, not against people: what a line says is checked elsewhere.
 """
 
 from __future__ import annotations
@@ -8,31 +10,84 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+MAX_LINE_BYTES = 2**20
+"""What a line may have; one of a hundred metrics has some 4 kB."""
+
+TORN: Final = object()
+"""What a line says whose checksum is wrong, or which is too long."""
+
+INVALID: Final = object()
+"""What a line says whose checksum is right, but which is not JSON."""
 
 _CHUNK_BYTES = 2**16
 
 
 def checked_line(record: object) -> bytes:
-    """One line, with its end."""
+    """One line, with its end.
+
+    Raises:
+        OSError: It would be too long to be read again.
+    """
     text = json.dumps(record, separators=(",", ":")).encode()
+    if len(text) > MAX_LINE_BYTES - 10:
+        raise OSError(f"a sample takes more than {MAX_LINE_BYTES // 2**20} MiB")
     return b"%08x %b\n" % (zlib.crc32(text), text)
 
 
-def read_checked_lines(descriptor: int, start: int = 0) -> Iterator[tuple[int, Any]]:
-    """All whole lines of a file from an offset on: where each ends, and what it says."""
-    rest = b""
-    while True:
-        os.lseek(descriptor, start + len(rest), os.SEEK_SET)
-        chunk = os.read(descriptor, _CHUNK_BYTES)
+def first_checked_line(descriptor: int) -> tuple[int, Any]:
+    """Where the first line ends, and what it says."""
+    data = b""
+    while b"\n" not in data and len(data) <= MAX_LINE_BYTES:
+        chunk = _read_at(descriptor, len(data))
         if not chunk:
-            return  # what is left has no end: it is torn
+            return 0, TORN
+        data += chunk
+    line, _, _ = data.partition(b"\n")
+    return len(line) + 1, _record(line)
+
+
+def read_checked_lines(descriptor: int, start: int = 0) -> Iterator[tuple[int, Any]]:
+    """All lines of a file from an offset on: where each ends, and what it says.
+
+    Of a line that is too long, each piece is one. What stands after the last line's end is none.
+    """
+    rest = b""
+    is_too_long = False
+    while True:
+        chunk = _read_at(descriptor, start + len(rest))
+        if not chunk:
+            return
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             start += len(line) + 1
-            checksum, _, text = line.partition(b" ")
-            if checksum == b"%08x" % zlib.crc32(text):
-                yield start, json.loads(text)
+            yield start, TORN if is_too_long else _record(line)
+            is_too_long = False
+        if len(rest) > MAX_LINE_BYTES or is_too_long:
+            start += len(rest)
+            rest = b""
+            is_too_long = True
+            yield start, TORN
+
+
+def _read_at(descriptor: int, offset: int) -> bytes:
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    return os.read(descriptor, _CHUNK_BYTES)
+
+
+def _record(line: bytes) -> Any:  # noqa: ANN401 - any JSON
+    checksum, _, text = line.partition(b" ")
+    if len(line) > MAX_LINE_BYTES or checksum != b"%08x" % zlib.crc32(text):
+        return TORN
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, too many digits; or too deep
+        return INVALID
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)  # NaN and the infinities: no value that we write

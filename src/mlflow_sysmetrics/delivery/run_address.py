@@ -53,6 +53,23 @@ def portable_uri(tracking_uri: str) -> str:
     return f"{address}?{'&'.join(kept)}" if kept else address
 
 
+def is_same_store(one: str, other: str) -> bool:
+    """Whether two tracking URIs, portable or not, lead to the same scheme, host, port and path."""
+    try:
+        return _parts(one) == _parts(other)
+    except ValueError:  # one has no host or port that can be read
+        return False
+
+
+def _parts(tracking_uri: str) -> tuple[str | int | None, ...]:
+    uri = portable_uri(tracking_uri)
+    parts = urlsplit(uri)
+    if parts.scheme not in _PORTS:
+        return (uri,)
+    return parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], parts.path, parts.query
+
+
+_PORTS = {"http": 80, "https": 443}
 _PASSWORD = re.compile(r"^([^/?#]+://[^:/?#]*):[^/?#]*@")
 _SECRET = re.compile(r"((ssl)?pass\w*|pwd|odbc_connect)=", re.IGNORECASE)
 """What passes a password to a database in the query of its URL."""
