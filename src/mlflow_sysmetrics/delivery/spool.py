@@ -208,7 +208,7 @@ class Spool:
                 raise
             spool = cls(path, descriptor, header, is_ours=not of_others)
         try:
-            if not spool._has_last_notes():
+            if not spool._has_last_notes(end):
                 spool._check = _Check(descriptor, end, header.address.prefix)
         except BaseException:
             spool.release()
@@ -348,9 +348,9 @@ class Spool:
                 last_step = sample.step
                 yield end, sample
 
-    def _has_last_notes(self) -> bool:
+    def _has_last_notes(self, header_end: int) -> bool:
         """Whether the last line tells what an earlier process has found."""
-        start = max(self._size - _TAIL_BYTES, 0)
+        start = max(self._size - _TAIL_BYTES, header_end)
         end, record = start, None
         for end, record in read_checked_lines(self._descriptor, start):  # noqa: B007 - the last one
             pass

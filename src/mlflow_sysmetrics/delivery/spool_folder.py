@@ -73,7 +73,7 @@ class _Directory:
         """The names of the spool files in it, in no order."""
         with os.scandir(self.path if self._descriptor is None else self._descriptor) as entries:
             for entry in entries:
-                if entry.name.endswith(SUFFIX) and not entry.name.startswith("."):
+                if entry.name.endswith(SUFFIX):
                     yield entry.name
 
     @property

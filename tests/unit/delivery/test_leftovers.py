@@ -119,11 +119,11 @@ def test_of_what_was_left_for_another_store_only_the_beginning_is_read(
     bench: UploaderBench, mocker: MockerFixture
 ) -> None:
     bench.leave("left", 0, store=ScriptedStore(), uri="http://elsewhere")
-    take_up = mocker.patch.object(Spool, "_take_up")
+    check = mocker.patch.object(Spool, "check_on")
 
     send_own(bench, ScriptedStore())
 
-    take_up.assert_not_called()
+    check.assert_not_called()
 
 
 def test_what_was_left_is_sent_with_the_password_of_this_process(
