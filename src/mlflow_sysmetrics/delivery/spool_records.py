@@ -81,11 +81,11 @@ def parse_header(record: Any) -> Header:  # noqa: ANN401 - any JSON
     run_id, uri, prefix = record["run_id"], record["tracking_uri"], record["prefix"]
     workspace = record.get("workspace")  # not in the files of the first versions
     first_step, tags = record["first_step"], record["tags"]
-    _check("run id", isinstance(run_id, str) and _RUN_ID.fullmatch(run_id))
-    _check("tracking URI", isinstance(uri, str) and len(uri) <= _MAX_URI and uri.isprintable())
-    _check("prefix", isinstance(prefix, str) and _is_key(f"{prefix}key"))
-    _check("workspace", workspace is None or _is_text_of(workspace, _WORKSPACE))
-    _check("first step", first_step is None or _is_count(first_step, _MAX_STEP))
+    _check("a run id", isinstance(run_id, str) and _RUN_ID.fullmatch(run_id))
+    _check("a tracking URI", isinstance(uri, str) and len(uri) <= _MAX_URI and uri.isprintable())
+    _check("a prefix", isinstance(prefix, str) and _is_key(f"{prefix}key"))
+    _check("a workspace", workspace is None or _is_text_of(workspace, _WORKSPACE))
+    _check("a first step", first_step is None or _is_count(first_step, _MAX_STEP))
     _check("tags", isinstance(tags, dict) and len(tags) <= _MAX_TAGS)
     for key, value in tags.items():
         is_ours = len(key) <= _MAX_KEY and _TAG.fullmatch(key)
@@ -105,7 +105,7 @@ def parse_record(record: Any, prefix: str) -> Sample | dict[str, int]:  # noqa: 
     """
     if isinstance(record, dict):
         _check("marks", all(_is_count(record[name], _MAX_NUMBER) for name in _MARKS & {*record}))
-        _check("first step", record.get("first_step", 0) <= _MAX_STEP)
+        _check("a first step", record.get("first_step", 0) <= _MAX_STEP)
         return {name: record[name] for name in _MARKS & {*record}}
     _check("samples", isinstance(record, list) and len(record) == 3)  # noqa: PLR2004 - as Sample has
     step, timestamp_ms, values = record
@@ -120,7 +120,7 @@ def parse_record(record: Any, prefix: str) -> Sample | dict[str, int]:  # noqa: 
 
 def _check(what: str, is_ours: object) -> None:
     if not is_ours:
-        raise SpoolRefused(f"its {what} are not as this package writes them")
+        raise SpoolRefused(f"it has {what} that this package never writes")
 
 
 def _is_count(value: object, largest: int) -> bool:

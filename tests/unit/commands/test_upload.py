@@ -295,7 +295,6 @@ def test_a_store_that_is_not_there_keeps_its_samples_and_no_others(bench: Bench)
     assert spool_files(bench.folder) == [unsent]
 
 
-
 @pytest.mark.parametrize("answer", [Busy("too many requests", 7.0), OSError("reset")], ids=repr)
 def test_a_store_that_fails_now_and_then_gets_everything(
     bench: Bench, answer: Exception, mocker: MockerFixture
