@@ -1,4 +1,4 @@
-"""A spool file is trusted only where nobody but this user can have written it, and checked whole."""
+"""A spool file is trusted where nobody but this user can have written it, and checked whole."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_a_file_that_is_exchanged_after_it_was_looked_at_is_left_alone(
     path = plant(tmp_path, HEADER, POINT)
     opens = os.open
 
-    def exchange_and_open(name: str, flags: int, *mode: int, **options: int | None) -> int:
+    def exchange_and_open(name: str, flags: int, *mode: int, **options: Any) -> int:  # noqa: ANN401 - of `os.open`
         if name == path.name:
             path.chmod(0o666)  # as another one's would be
         return opens(name, flags, *mode, **options)
@@ -421,7 +421,7 @@ def test_own_samples_go_between_the_steps_of_looking_through_a_large_file(
 def test_a_large_file_that_was_checked_is_not_read_again_by_the_next_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_module, "_NOTED_FROM_BYTES", 0)
+    monkeypatch.setattr(spool_module, "_NOTED_EVERY_BYTES", 1)
     spool = Spool.create(tmp_path, RunAddress(RUN, URI, "system/"), 7, {})
     spool.append(samples(range(2000)))
     spool.release()
@@ -432,6 +432,26 @@ def test_a_large_file_that_was_checked_is_not_read_again_by_the_next_process(
 
     assert (again.check_on(), again.left, again.first_step) == (True, 2000, 7)
     assert [each.step for each in again.read(0, 10**9)][:2] == [0, 1]
+
+
+def test_a_check_that_a_process_could_not_end_is_gone_on_with_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool.create(tmp_path, RunAddress(RUN, URI, "system/"), 0, {})
+    spool.append(samples(range(1000)))
+    spool.mark(sent_to=10)
+    spool.append(samples(range(1000, 2000)))
+    spool.release()
+    monkeypatch.setattr(spool_module, "_NOTED_EVERY_BYTES", 1000)
+    monkeypatch.setattr(spool_module, "_CHECKED_AT_ONCE_BYTES", 1000)
+    processes = 1
+    while not (part := Spool.begin_to_adopt(spool.path)).check_on():
+        part.release()
+        processes += 1
+
+    assert processes > 20
+    assert (part.left, part.sent_to) == (1990, 10)
+    assert [each.step for each in part.unsent()] == list(range(10, 2000))
 
 
 def test_a_file_that_is_half_sent_is_read_on_from_there(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ from mlflow_sysmetrics.delivery.spool_records import (
     Header,
     header_record,
     parse_header,
+    parse_progress,
     parse_record,
 )
 
@@ -75,7 +76,8 @@ MAX_FOLDER_BYTES = 2**30
 _FOLDER_CHECKED_EVERY_BYTES = 2**20  # which a file grows by: there may be thousands of files
 _COPIED_AT_ONCE = 1000  # samples, some 4 MB
 _CHECKED_AT_ONCE_BYTES = 2**17  # some milliseconds
-_NOTED_FROM_BYTES = 2**20  # a smaller file is as soon read again
+_NOTED_EVERY_BYTES = 2**23  # that are checked; a smaller file is as soon read again
+_NOTED_STEPS = 100  # pieces of a file without gaps in its steps; else it is not noted
 _TAIL_BYTES = 4096  # in which the last mark is
 _AT_REST_S = 600.0  # where there are no locks, a file not written to for so long has no owner
 
@@ -140,6 +142,7 @@ class Spool:
         self._unsent_from = 0  # before this offset, all is sent
         self._has_room_to = 0  # up to this size of the file, the folder need not be looked at
         self._check: _Check | None = None
+        self._noted_to = 0  # where the check was when that was noted last
         owned_files.by_path[path] = self
 
     @classmethod
@@ -208,8 +211,7 @@ class Spool:
                 raise
             spool = cls(path, descriptor, header, is_ours=not of_others)
         try:
-            if not spool._has_last_notes(end):
-                spool._check = _Check(descriptor, end, header.address.prefix)
+            spool._begin_to_check(end)
         except BaseException:
             spool.release()
             raise
@@ -232,6 +234,9 @@ class Spool:
             if check.go_on(_CHECKED_AT_ONCE_BYTES):
                 self._check = None
                 self._finish_check(check)
+            elif check.end - self._noted_to >= _NOTED_EVERY_BYTES:
+                self._noted_to = check.end
+                self._note(check.progress())
         except BaseException:
             self.release()
             raise
@@ -284,12 +289,8 @@ class Spool:
         """
         for name, value in found.items():
             setattr(self, name, value)
-        if "left" in found:
-            found |= {"sent_to": self.sent_to, "dropped": self.dropped, "read_to": self._read_to}
-            if self.first_step is not None:
-                found["first_step"] = self.first_step
         with contextlib.suppress(OSError):
-            self._write([found], is_bounded=False)
+            self._write([self._summary() if "left" in found else found], is_bounded=False)
 
     def read(self, first: int, before: int, max_points: int = MAX_METRICS_A_BATCH) -> list[Sample]:
         """The next samples with steps from `first` to under `before`, no more than some points.
@@ -348,21 +349,30 @@ class Spool:
                 last_step = sample.step
                 yield end, sample
 
-    def _has_last_notes(self, header_end: int) -> bool:
-        """Whether the last line tells what an earlier process has found."""
+    def _begin_to_check(self, header_end: int) -> None:
+        """Begin where an earlier process has come to, if the last line tells that."""
+        record = self._last_line(header_end)
+        marks = parse_record(record, self.address.prefix) if isinstance(record, dict) else {}
+        progress = parse_progress(record) if isinstance(record, dict) else None
+        if isinstance(marks, dict) and marks.keys() >= {"sent_to", "left", "read_to"}:
+            self._take(marks)
+            self.left = marks["left"]
+            self._read_to = self._unsent_from = min(marks["read_to"], self._size)
+            return
+        self._check = _Check(self._descriptor, header_end, self.address.prefix)
+        if progress is not None and isinstance(marks, dict) and progress[0] <= self._size:
+            self._check.resume(*progress, marks)
+            self._noted_to = progress[0]
+
+    def _last_line(self, header_end: int) -> object:
+        """What the last line says; None where that is not whole, or the file another user's."""
+        if not self.is_ours:
+            return None
+        end, record = 0, None
         start = max(self._size - _TAIL_BYTES, header_end)
-        end, record = start, None
         for end, record in read_checked_lines(self._descriptor, start):  # noqa: B007 - the last one
             pass
-        if end != self._size or not isinstance(record, dict) or not self.is_ours:
-            return False
-        marks = parse_record(record, self.address.prefix)
-        if not isinstance(marks, dict) or not marks.keys() >= {"sent_to", "left", "read_to"}:
-            return False
-        self._take(marks)
-        self.left = marks["left"]
-        self._read_to = self._unsent_from = min(marks["read_to"], self._size)
-        return True
+        return record if end == self._size else None
 
     def _finish_check(self, check: _Check) -> None:
         """Take what was found, cut off what a crash has torn, and note it for the next process."""
@@ -370,18 +380,30 @@ class Spool:
         self.left = check.count_from(self.sent_to)
         if not self.is_ours:
             return
-        before = os.fstat(self._descriptor)
         if check.end < self._size:
             with contextlib.suppress(OSError):  # then it is skipped each time
                 os.ftruncate(self._descriptor, check.end)
                 self._size = check.end
-        if self._size >= _NOTED_FROM_BYTES:
-            self.mark(left=self.left)
-            with contextlib.suppress(OSError):  # else it looks new
-                os.utime(
-                    self._descriptor if os.utime in os.supports_fd else self.path,
-                    ns=(before.st_atime_ns, before.st_mtime_ns),
-                )
+        if self._size >= _NOTED_EVERY_BYTES:
+            self._note(self._summary())
+
+    def _note(self, found: Mapping[str, object]) -> None:
+        """Note what was found for a later process; the file looks no newer for that."""
+        if not (self.is_ours and found):
+            return
+        before = os.fstat(self._descriptor)
+        with contextlib.suppress(OSError):  # then it finds that out itself
+            self._write([found], is_bounded=False)
+            os.utime(
+                self._descriptor if os.utime in os.supports_fd else self.path,
+                ns=(before.st_atime_ns, before.st_mtime_ns),
+            )
+
+    def _summary(self) -> dict[str, object]:
+        """What a later process needs to read on, without reading all that was before."""
+        names = ("sent_to", "dropped", "first_step", "left")
+        found = {name: getattr(self, name) for name in names}
+        return {"read_to": self._read_to} | {k: v for k, v in found.items() if v is not None}
 
     def _take(self, marks: Mapping[str, int]) -> None:
         self.sent_to = marks.get("sent_to", self.sent_to)
@@ -425,6 +447,7 @@ class _Check:
     def __init__(self, descriptor: int, start: int, prefix: str) -> None:
         self.end = start
         self.marks: dict[str, int] = {}
+        self._descriptor = descriptor
         self._lines = read_checked_lines(descriptor, start)
         self._prefix = prefix
         self._read_to = start
@@ -445,6 +468,20 @@ class _Check:
                 self._add(parse_record(record, self._prefix))
                 self.end = self._read_to
         return False
+
+    def resume(self, end: int, steps: list[range], marks: Mapping[str, int]) -> None:
+        """Go on where an earlier process has come to."""
+        self.end = self._read_to = end
+        self.marks = dict(marks)
+        self._steps = steps
+        self._lines = read_checked_lines(self._descriptor, end)
+
+    def progress(self) -> dict[str, object]:
+        """What a later process needs to go on; empty where that would be too much."""
+        if len(self._steps) > _NOTED_STEPS:
+            return {}
+        steps = [[each.start, each.stop] for each in self._steps]
+        return self.marks | {"checked_to": self.end, "steps": steps}
 
     def count_from(self, step: int) -> int:
         """How many samples there are from a step on."""

@@ -118,6 +118,26 @@ def parse_record(record: Any, prefix: str) -> Sample | dict[str, int]:  # noqa: 
     return Sample(step, timestamp_ms, values)
 
 
+def parse_progress(record: Mapping[str, Any]) -> tuple[int, list[range]] | None:
+    """How far a file was checked, and the steps of its samples as far; None if that is not told.
+
+    `{"checked_to": 16777216, "steps": [[0, 3811]], …}`
+    """
+    end, pairs = record.get("checked_to"), record.get("steps")
+    if type(end) is not int or end < 0 or not isinstance(pairs, list):
+        return None
+    steps = [range(*pair) for pair in pairs if _is_pair(pair)]
+    return (end, steps) if len(steps) == len(pairs) else None
+
+
+def _is_pair(pair: object) -> bool:
+    return (
+        isinstance(pair, list)
+        and len(pair) == 2  # noqa: PLR2004 - a pair
+        and all(_is_count(step, _MAX_STEP + 1) for step in pair)
+    )
+
+
 def _check(what: str, is_ours: object) -> None:
     if not is_ours:
         raise SpoolRefused(f"it has {what} that this package never writes")

@@ -7,7 +7,7 @@ import stat
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -322,7 +322,7 @@ def test_a_file_that_is_being_made_is_not_taken_for_left_behind(
             Spool.adopt(path)
         reasons.append(str(caught.value))
 
-    def open_and_be_seen(path: str, flags: int, *arguments: int, **options: int | None) -> int:
+    def open_and_be_seen(path: str, flags: int, *arguments: int, **options: Any) -> int:  # noqa: ANN401 - of `os.open`
         descriptor = os_open(path, flags, *arguments, **options)
         if flags & os.O_EXCL and not threads:
             threads.append(threading.Thread(target=adopt, args=(folder / path,)))
@@ -391,7 +391,7 @@ def test_of_many_threads_that_take_up_a_file_one_gets_it(
     opens = os.open
     outcomes: list[Spool | SpoolError] = []
 
-    def open_slowly(path: str, flags: int, *arguments: int, **options: int | None) -> int:
+    def open_slowly(path: str, flags: int, *arguments: int, **options: Any) -> int:  # noqa: ANN401 - of `os.open`
         descriptor = opens(path, flags, *arguments, **options)
         threading.Event().wait(0.05)  # time for the others to come
         return descriptor
