@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -126,12 +127,30 @@ def watch(
 @click.option("--run-id", "run_ids", multiple=True, help="Only this run; may be given repeatedly.")
 @click.option("--list", "list_only", is_flag=True, help="List what waits, and send nothing.")
 @click.option("--dry-run", is_flag=True, help="Ask the stores what they lack, and send nothing.")
-def upload(*, run_ids: tuple[str, ...], list_only: bool, dry_run: bool) -> None:
+@click.option(
+    "--tracking-uri",
+    help="Send what was left for this store. By default that of MLFLOW_TRACKING_URI.",
+)
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path),
+    help="Send this file alone, also if another user wrote it; says first whose it is.",
+)
+def upload(
+    *,
+    run_ids: tuple[str, ...],
+    list_only: bool,
+    dry_run: bool,
+    tracking_uri: str | None,
+    file: Path | None,
+) -> None:
     """Send the samples that earlier processes could not send.
 
     They are kept in the folder that MLFLOW_SYSMETRICS_SPOOL_DIR names. What a store already has is
-    not stored twice. Tracking URIs are kept without their password: set MLFLOW_TRACKING_URI to
-    the one with it. Exit status 1 if something could not be sent.
+    not stored twice. Only files that this user alone can have written are sent, and only to the
+    tracking URI in force; others are named, with the reason. Tracking URIs are kept without
+    their password: set MLFLOW_TRACKING_URI to the one with it. Exit status 1 if something could
+    not be sent.
     """
     if list_only and dry_run:
         raise click.UsageError("Give either --list or --dry-run.")
@@ -143,9 +162,10 @@ def upload(*, run_ids: tuple[str, ...], list_only: bool, dry_run: bool) -> None:
     folder = settings.spool_folder
     if folder is None:
         raise click.ClickException("no home folder; MLFLOW_SYSMETRICS_SPOOL_DIR names another")
+    chosen = uploads.selection(folder, tracking_uri, run_ids, file)
     if list_only:
-        uploads.list_leftovers(folder, run_ids)
-    elif not uploads.send_leftovers(folder, run_ids, dry_run=dry_run):
+        uploads.list_leftovers(chosen)
+    elif not uploads.send_leftovers(chosen, dry_run=dry_run):
         raise SystemExit(1)
 
 

@@ -163,7 +163,7 @@ class FileHelper:
             end = LENGTH_BYTES + size
             if LENGTH_BYTES <= len(self._received) >= end:
                 is_well, *values = unframed(self._received[LENGTH_BYTES:end])
-                answer = values[0] if is_well else OSError(*values)
+                answer = values[0] if is_well else _error(*values)
                 self._received = self._received[end:]
                 self._answered += 1
         return answer
@@ -286,6 +286,11 @@ def start_helpers(*paths: str | Path | None) -> None:
 def helper_pids() -> set[int]:
     """The helpers, which are not the run's, whoever is their parent."""
     return {each.pid for each in list(_helpers.by_point.values()) if not each.has_ended}
+
+
+def _error(number: int | None, reason: str) -> OSError:
+    """What a function has raised in the helper."""
+    return OSError(reason) if number is None else OSError(number, reason)
 
 
 def _start() -> tuple[int, int]:

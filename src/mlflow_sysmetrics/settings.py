@@ -55,7 +55,12 @@ def _node_id(text: str) -> str | None:
 
 
 def _folder(text: str) -> Path | None:
-    return Path(text).expanduser().absolute() if text else None
+    if not text:
+        return None
+    path = Path(text)
+    if path.parts[:1] == ("~",):  # `expanduser` takes an empty HOME for the root folder
+        path = _home().joinpath(*path.parts[1:])
+    return path.expanduser().absolute()
 
 
 def _globs(text: str) -> tuple[str, ...]:
@@ -278,10 +283,42 @@ def _default_spool_folder() -> Path | None:
 
 def _state_folder() -> Path:
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        return _absolute("LOCALAPPDATA") or _home() / "AppData" / "Local"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support"
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+        return _home() / "Library" / "Application Support"
+    return _absolute("XDG_STATE_HOME") or _home() / ".local" / "state"
+
+
+def _absolute(variable: str) -> Path | None:
+    """The folder that a variable of the system names; None where it names none."""
+    folder = Path(os.environ.get(variable, ""))
+    return folder if folder.is_absolute() else None
+
+
+def _home() -> Path:
+    """The user's home: what HOME names, or else the system's list of users.
+
+    Raises:
+        RuntimeError: There is none; the root folder is no home.
+    """
+    if sys.platform == "win32":
+        return Path.home()
+    home = _absolute("HOME") or _home_of_user()
+    if home is None or home == Path(home.anchor):
+        raise RuntimeError("this user has no home")
+    return home
+
+
+def _home_of_user() -> Path | None:
+    if sys.platform == "win32":
+        return None
+    import pwd  # noqa: PLC0415 - not on Windows
+
+    try:
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # a user without an entry, as in many containers
+        return None
+    return home if home.is_absolute() else None
 
 
 @lru_cache(maxsize=4096)

@@ -45,10 +45,10 @@ class Story:
         self._disk_works = True
         write = Spool._write
 
-        def write_or_refuse(spool: Spool, records: Any) -> None:  # noqa: ANN401 - any JSON
+        def write_or_refuse(spool: Spool, records: Any, **options: Any) -> None:  # noqa: ANN401 - any JSON
             if not self._disk_works:
                 raise OSError("No space left on device")
-            write(spool, records)
+            write(spool, records, **options)
 
         patch.setattr(Spool, "_write", write_or_refuse)
         # Else most stories would end before a disk is asked again.

@@ -201,6 +201,7 @@ def test_a_user_without_a_home_has_no_default(
     monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture
 ) -> None:
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    mocker.patch.object(Path, "home", side_effect=RuntimeError("no home"))
+    monkeypatch.delenv("HOME", raising=False)
+    mocker.patch("pwd.getpwuid", side_effect=KeyError)
 
     assert Settings().spool_folder is None

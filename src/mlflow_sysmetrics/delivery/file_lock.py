@@ -18,12 +18,13 @@ _LOCKED = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 """What tells that another process has it; every other error, that there are no locks."""
 
 
-def lock_file(descriptor: int, *, wait: bool) -> bool:
+def lock_file(descriptor: int, *, wait: bool, shared: bool = False) -> bool:
     """Lock a file for this process, which may lock it again; to close it ends the lock.
 
     Args:
-        descriptor: The file, open for writing.
+        descriptor: The file, open for writing; with `shared`, for reading.
         wait: Whether to wait while another process has it locked.
+        shared: Whether others may lock it in this way, too.
 
     Returns:
         Whether it is locked now; False where its file system has no locks (some NFS and Lustre).
@@ -32,7 +33,7 @@ def lock_file(descriptor: int, *, wait: bool) -> bool:
         OSError: Another process has it locked.
     """
     try:
-        _lock(descriptor, wait=wait)
+        _lock(descriptor, wait=wait, shared=shared)
     except OSError as error:
         if error.errno in _LOCKED:
             raise
@@ -40,10 +41,11 @@ def lock_file(descriptor: int, *, wait: bool) -> bool:
     return True
 
 
-def _lock(descriptor: int, *, wait: bool) -> None:
+def _lock(descriptor: int, *, wait: bool, shared: bool) -> None:
     if sys.platform == "win32":
         os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
     else:
         # Unlike flock's, this lock is not shared with forked children, and works on NFS.
-        fcntl.lockf(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.lockf(descriptor, kind if wait else kind | fcntl.LOCK_NB)

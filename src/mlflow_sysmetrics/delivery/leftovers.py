@@ -5,53 +5,65 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.delivery.run_address import portable_uri
-from mlflow_sysmetrics.delivery.spool import Spool, SpoolError, spool_files
+from mlflow_sysmetrics.delivery.spool import Spool, SpoolError, SpoolRefused, spool_files
+from mlflow_sysmetrics.delivery.spool_folder import shown
 from mlflow_sysmetrics.delivery.stream import Stream
-from mlflow_sysmetrics.notices import logger
+from mlflow_sysmetrics.notices import logger, warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_NAMED_FILES = 3  # in the log of a run, which strangers could fill otherwise
 
-def adopt(path: Path, tracking_uri: str) -> Stream:
-    """Take up what one process left of one run.
+
+def stream_of(spool: Spool, tracking_uri: str) -> Stream:
+    """What a file holds, on its way to a store.
 
     Args:
-        path: The spool file.
-        tracking_uri: This process's; used in place of the file's, which has no password, where
-            they are the same store.
-
-    Raises:
-        SpoolError: It cannot be taken up; the message says why.
-        OSError: The disk refuses.
+        spool: The file, all checked.
+        tracking_uri: The store. The file's own URI is only compared with it: whoever wrote the
+            file does not choose where credentials go, or which database is made.
     """
-    spool = Spool.adopt(path)
-    if spool.address.tracking_uri != portable_uri(tracking_uri):
-        return Stream.of_spool(spool, spool.address)
-    return _for_store(spool, tracking_uri)
+    return Stream.of_spool(spool, replace(spool.address, tracking_uri=tracking_uri))
 
 
-def adopt_each(folder: Path, tracking_uri: str) -> Iterator[Stream]:
+def adopt_each(folder: Path, tracking_uri: str) -> Iterator[Stream | None]:
     """Take up what was left for one tracking store, the oldest first, each when it is asked for.
 
     Args:
         folder: Where the spool files are.
         tracking_uri: The store.
+
+    Yields:
+        What was left of one run; None after a step of some milliseconds that found nothing yet.
     """
+    refused = 0
     for path in spool_files(folder):
         try:
-            spool = Spool.adopt(path, portable_uri(tracking_uri))
-            stream = _for_store(spool, tracking_uri)
-        except (SpoolError, OSError) as reason:
-            logger.debug("%s is left alone: %s", path, reason)
+            spool = Spool.begin_to_adopt(path, tracking_uri)
+            while not spool.check_on():
+                yield None
+        except SpoolRefused as reason:
+            refused += 1
+            if refused <= _NAMED_FILES:
+                _warn_of_refused(path, reason, is_last=refused == _NAMED_FILES)
+            yield None
             continue
+        except (SpoolError, OSError) as reason:
+            logger.debug("%s is left alone: %s", shown(path), reason)
+            yield None
+            continue
+        stream = stream_of(spool, tracking_uri)
         if stream.unsent:
             yield stream
         else:
             stream.forget()
 
 
-def _for_store(spool: Spool, tracking_uri: str) -> Stream:
-    return Stream.of_spool(spool, replace(spool.address, tracking_uri=tracking_uri))
+def _warn_of_refused(path: Path, reason: SpoolRefused, *, is_last: bool) -> None:
+    warn_once(
+        f"{shown(path)} is left alone, and nothing of it is sent: {reason}"
+        + ("; `mlflow-sysmetrics upload --list` names further ones" if is_last else ""),
+        subject=f"refused {path}",
+    )

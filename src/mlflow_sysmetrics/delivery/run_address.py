@@ -53,7 +53,25 @@ def portable_uri(tracking_uri: str) -> str:
     return shown.rstrip("/") if name in {"http", "https"} else shown
 
 
-_FILE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!:memory:)([^?]+)(.*)", re.DOTALL)
+def is_same_store(one: str, other: str) -> bool:
+    """Whether two tracking URIs, portable or not, lead to the same scheme, host, port and path."""
+    try:
+        return _parts(one) == _parts(other)
+    except ValueError:  # one has no host or port that can be read
+        return False
+
+
+def _parts(tracking_uri: str) -> tuple[str | int | None, ...]:
+    uri = portable_uri(tracking_uri)
+    if "@" not in tracking_uri:
+        _ = urlsplit(tracking_uri).port  # raises for one that `portable_uri` leaves out
+    parts = urlsplit(uri)
+    if parts.scheme not in _PORTS:
+        return (uri,)
+    return parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], parts.path, parts.query
+
+
+_PORTS = {"http": 80, "https": 443}
 
 
 def _absolute(path: str) -> str:

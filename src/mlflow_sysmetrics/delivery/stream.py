@@ -99,7 +99,7 @@ class Stream:
         stream._known_tags = spool.tags
         stream.sent_to = spool.sent_to
         stream.dropped = spool.dropped
-        stream._on_disk_alone = spool.count()
+        stream._on_disk_alone = spool.left or 0
         stream._disk_alone_to = sys.maxsize
         stream._tried_to = sys.maxsize  # it is not noted what was sent last
         return stream
@@ -233,6 +233,8 @@ class Stream:
         """Note how far it is sent, and what is lost, for a later process."""
         if self.dropped != spool.dropped:
             found["dropped"] = self.dropped
+        if spool.left is not None:
+            found["left"] = self.unsent
         if found:
             spool.mark(**found)
 
@@ -291,7 +293,7 @@ class Stream:
             with self._idle_disk():
                 self._first_step = state.next_step
                 if self._spool is not None:
-                    self._spool.mark(first_step=self._first_step)
+                    self._mark(self._spool, first_step=self._first_step)
         return self._first_step
 
     def _next_batch(self, max_points: int) -> list[Sample]:

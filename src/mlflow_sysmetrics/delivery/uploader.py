@@ -66,7 +66,8 @@ class Uploader:
         self._condition = threading.Condition()
         self._sendings: list[Sending] = []
         self._thread: threading.Thread | None = None
-        self._leftovers: Iterator[Stream] = iter(())
+        self._leftovers: Iterator[Stream | None] = iter(())
+        self._looks_for_leftovers = False  # the next step of that is due when nothing else is
         self._asked_s = 0.0  # the store has asked to be left alone until then
         self._is_in_trouble = False
         self._waited_in_vain_s = -math.inf
@@ -151,23 +152,32 @@ class Uploader:
         self._leftovers = leftovers.adopt_each(folder, self._tracking_uri)
 
     def _run(self) -> None:
-        while sending := self._wait_for_due():
+        while due := self._wait_for_due():
             with self.busy:
-                try:
-                    self._attend(sending)
-                except Exception as error:  # noqa: BLE001 - not even a failure to tell of a failure
-                    logger.debug("delivery failed: %s", shown_text(repr(error), self._tracking_uri))
-                    with self._condition:
-                        sending.retry_s = time.monotonic() + _LONGEST_PAUSE_S
+                if isinstance(due, Sending):
+                    self._attend_safely(due)
+                else:
+                    due()
 
-    def _wait_for_due(self) -> Sending | None:
-        """The stream to send for now; None when the last one is closed and sent."""
+    def _attend_safely(self, sending: Sending) -> None:
+        try:
+            self._attend(sending)
+        except Exception as error:  # noqa: BLE001 - not even a failure to tell of a failure
+            logger.debug("delivery failed: %s", shown_text(repr(error), self._tracking_uri))
+            with self._condition:
+                sending.retry_s = time.monotonic() + _LONGEST_PAUSE_S
+
+    def _wait_for_due(self) -> Sending | Callable[[], None] | None:
+        """What to do now; None when the last stream is closed and sent.
+
+        A stream to send for; or a step of looking for what was left, while no open run is due.
+        """
         with self._condition:
             while True:
                 for sending in [s for s in self._sendings if s.closing and s.is_settled]:
                     self._remove(sending)
                 self._condition.notify_all()
-                if not self._condition.wait_for(lambda: self._sendings, LINGER_S):
+                if not self._condition.wait_for(self._has_work, LINGER_S):
                     self._thread = None
                     return None
                 due = [
@@ -177,10 +187,15 @@ class Uploader:
                 ]
                 now_s = time.monotonic()
                 ready = [sending for due_s, sending in due if due_s <= now_s]
+                if self._looks_for_leftovers and all(each.is_leftover for each in ready):
+                    return self._look_for_leftover
                 if ready:
                     return self._next_in_turn(ready)
                 next_s = min((due_s for due_s, _ in due), default=None)
                 self._condition.wait(None if next_s is None else next_s - now_s)
+
+    def _has_work(self) -> bool:
+        return bool(self._sendings) or self._looks_for_leftovers
 
     def _next_in_turn(self, ready: list[Sending]) -> Sending:
         """One of the first rank; it is last from then on, so that a long one holds no other up."""
@@ -311,19 +326,25 @@ class Uploader:
         self._take_up_leftover()
 
     def _take_up_leftover(self) -> None:
-        """The next one, when the one before is sent."""
-        if any(each.is_leftover and not each.is_settled for each in self._sendings):
-            return
+        """Look for the next one, when the one before is sent."""
+        is_one_sent = any(each.is_leftover and not each.is_settled for each in self._sendings)
+        self._looks_for_leftovers = not is_one_sent
+
+    def _look_for_leftover(self) -> None:
+        """Look for some milliseconds: the runs of this process wait no longer for it."""
         try:
-            stream = next(self._leftovers, None)
+            stream = next(self._leftovers)
+        except StopIteration:
+            self._looks_for_leftovers = False
         except Exception as error:  # noqa: BLE001 - whatever is in that folder, our own runs go on
             logger.debug("no leftovers are sent: %s", shown_text(repr(error)))
             self._leftovers = iter(())
-            return
-        if stream is not None:
-            with self._condition:
-                self._sendings.append(Sending(stream, closing=True, is_leftover=True))
-                self._backlog.add(stream)
+        else:
+            if stream is not None:
+                self._looks_for_leftovers = False
+                with self._condition:
+                    self._sendings.append(Sending(stream, closing=True, is_leftover=True))
+                    self._backlog.add(stream)
 
     def _open_store_of(self, stream: Stream) -> RunStore:
         opener = partial(open_store, limits=self._limits)

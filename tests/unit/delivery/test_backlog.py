@@ -144,9 +144,9 @@ def hanging(mocker: MockerFixture) -> Iterator[Gate]:
     gate = Gate()
     write = Spool._write
 
-    def hang(spool: Spool, records: Any) -> None:  # noqa: ANN401 - any JSON
+    def hang(spool: Spool, records: Any, **options: Any) -> None:  # noqa: ANN401 - any JSON
         gate()
-        write(spool, records)
+        write(spool, records, **options)
 
     mocker.patch.object(Spool, "_write", hang)
     mocker.patch("mlflow_sysmetrics.delivery.stream._DISK_PATIENCE_S", 0.0)

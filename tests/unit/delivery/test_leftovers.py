@@ -35,13 +35,13 @@ def test_what_was_left_is_sent_after_the_own_the_oldest_first(bench: UploaderBen
     own = ScriptedStore()
     left = [ScriptedStore() for _ in range(3)]
     for number, store in enumerate(left):
-        bench.leave(f"left {number}", number, number + 1, store=store)
+        bench.leave(f"left-{number}", number, number + 1, store=store)
 
     send_own(bench, own)
 
     assert own.steps == [0]
     assert [store.steps for store in left] == [[0, 1], [1, 2], [2, 3]]
-    assert bench.opened == ["own", "left 0", "left 1", "left 2"]
+    assert bench.opened == ["own", "left-0", "left-1", "left-2"]
     assert bench.files == []
 
 
@@ -64,7 +64,7 @@ def test_what_was_left_is_looked_for_only_when_the_store_works(bench: UploaderBe
 def test_what_was_left_is_tried_a_few_times(bench: UploaderBench, answer: Exception) -> None:
     left = [ScriptedStore(answer, answer), ScriptedStore()]
     for number, store in enumerate(left):
-        bench.leave(f"left {number}", 0, store=store)
+        bench.leave(f"left-{number}", 0, store=store)
 
     send_own(bench, ScriptedStore())
 
@@ -97,7 +97,7 @@ def test_what_was_left_is_looked_for_once(bench: UploaderBench) -> None:
     later = ScriptedStore()
     path = bench.leave("later", 0, store=later)
 
-    sending = bench.open(ScriptedStore(), "own again")
+    sending = bench.open(ScriptedStore(), "own-again")
     bench.put(sending, 0)
     bench.uploader.close(sending, LONG_S)
     join_threads(UPLOADER_THREAD)
@@ -119,11 +119,11 @@ def test_of_what_was_left_for_another_store_only_the_beginning_is_read(
     bench: UploaderBench, mocker: MockerFixture
 ) -> None:
     bench.leave("left", 0, store=ScriptedStore(), uri="http://elsewhere")
-    take_up = mocker.patch.object(Spool, "_take_up")
+    check = mocker.patch.object(Spool, "check_on")
 
     send_own(bench, ScriptedStore())
 
-    take_up.assert_not_called()
+    check.assert_not_called()
 
 
 def test_what_was_left_is_sent_with_the_password_of_this_process(
@@ -174,7 +174,7 @@ def test_what_was_all_sent_or_is_in_use_is_no_leftover(bench: UploaderBench) -> 
     spool.mark(sent_to=1)
     spool.release()
     (bench.folder / "not-ours.spool").write_text("hello")
-    in_use = Spool.adopt(bench.leave("in use", 0, store=ScriptedStore()))
+    in_use = Spool.adopt(bench.leave("in-use", 0, store=ScriptedStore()))
 
     send_own(bench, ScriptedStore())
 

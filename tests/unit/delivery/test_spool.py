@@ -7,7 +7,7 @@ import stat
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,7 +17,13 @@ from mlflow_sysmetrics.delivery import checked_lines, file_lock
 from mlflow_sysmetrics.delivery import spool as spool_module
 from mlflow_sysmetrics.delivery.checked_lines import checked_line
 from mlflow_sysmetrics.delivery.run_address import RunAddress
-from mlflow_sysmetrics.delivery.spool import Spool, SpoolError, owned_files, spool_files
+from mlflow_sysmetrics.delivery.spool import (
+    Spool,
+    SpoolError,
+    SpoolRefused,
+    owned_files,
+    spool_files,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,20 +114,21 @@ def test_a_file_tells_the_workspace_of_its_run(folder: Path, workspace: str | No
 
 
 def test_a_file_that_tells_no_workspace_is_read(folder: Path) -> None:
-    header = {"format": 1, "run_id": "1234", "tracking_uri": "http://somewhere", "prefix": ""}
+    header = {"format": 1, "run_id": "1234", "tracking_uri": "http://somewhere"}
     folder.mkdir(parents=True)
     path = folder / "1.spool"
-    path.write_bytes(checked_line(header | {"first_step": 0, "tags": {}}))
+    path.write_bytes(checked_line(header | {"prefix": "system/", "first_step": 0, "tags": {}}))
 
-    assert Spool.adopt(path).address == RunAddress("1234", "http://somewhere", "")
+    assert Spool.adopt(path).address == RunAddress("1234", "http://somewhere", "system/")
 
 
 @pytest.mark.parametrize("run_id", ["../../etc/passwd", "a/b", "x" * 300, "", "é\n*"])
 def test_whatever_a_runs_id_is_its_file_is_in_the_folder(folder: Path, run_id: str) -> None:
-    spool = Spool.create(folder, RunAddress(run_id, "http://somewhere", ""), 0, {})
+    spool = Spool.create(folder, RunAddress(run_id, "http://somewhere", "system/"), 0, {})
 
     assert spool_files(folder) == [spool.path]
-    assert adopted(spool).address.run_id == run_id
+    with pytest.raises(SpoolRefused, match="run id"):  # MLflow gives no run such an id
+        adopted(spool)
 
 
 def test_each_opening_of_a_run_has_a_file_of_its_own(folder: Path) -> None:
@@ -251,7 +258,7 @@ def test_a_later_process_finds_all_that_was_known(folder: Path) -> None:
 
     assert (found.address, found.first_step) == (ADDRESS, None)
     assert found.tags == {"sys.cpu": "EPYC"}
-    assert (found.sent_to, found.count()) == (0, 5)
+    assert (found.sent_to, found.left) == (0, 5)
     assert steps_of(found) == [0, 1, 2, 3, 4]
 
 
@@ -261,11 +268,12 @@ def test_a_later_process_finds_the_last_marks(folder: Path) -> None:
     spool.mark(first_step=40)
     spool.mark(sent_to=2)
     spool.mark(sent_to=3)
-    assert (spool.first_step, spool.sent_to, spool.count()) == (40, 3, 2)
+    assert (spool.first_step, spool.sent_to) == (40, 3)
+    assert [each.step for each in spool.unsent()] == [3, 4]
 
     found = adopted(spool)
 
-    assert (found.first_step, found.sent_to, found.count()) == (40, 3, 2)
+    assert (found.first_step, found.sent_to, found.left) == (40, 3, 2)
     assert steps_of(found, found.sent_to) == [3, 4]
 
 
@@ -314,9 +322,9 @@ def test_a_file_that_is_being_made_is_not_taken_for_left_behind(
             Spool.adopt(folder / os.path.basename(name))  # noqa: PTH119 - it is a string
         reasons.append(str(caught.value))
 
-    def open_and_be_seen(path: str, *arguments: int) -> int:
-        descriptor = os_open(path, *arguments)
-        if not threads:
+    def open_and_be_seen(path: str, flags: int, *arguments: int, **options: Any) -> int:  # noqa: ANN401 - of `os.open`
+        descriptor = os_open(path, flags, *arguments, **options)
+        if flags & os.O_EXCL and not threads:
             threads.append(threading.Thread(target=adopt, args=(path,)))
             threads[0].start()
             threads[0].join(0.1)  # time to go wrong in
@@ -383,8 +391,8 @@ def test_of_many_threads_that_take_up_a_file_one_gets_it(
     opens = os.open
     outcomes: list[Spool | SpoolError] = []
 
-    def open_slowly(path: Path, flags: int) -> int:
-        descriptor = opens(path, flags)
+    def open_slowly(path: str, flags: int, *arguments: int, **options: Any) -> int:  # noqa: ANN401 - of `os.open`
+        descriptor = opens(path, flags, *arguments, **options)
         threading.Event().wait(0.05)  # time for the others to come
         return descriptor
 
@@ -503,7 +511,7 @@ def test_a_mark_that_cannot_be_written_costs_nothing(spool: Spool, mocker: Mocke
 
     spool.mark(sent_to=2)
 
-    assert (spool.sent_to, spool.count()) == (2, 1)
+    assert spool.sent_to == 2
     assert adopted(spool).sent_to == 0  # what is sent twice is stored once
 
 

@@ -12,9 +12,10 @@ from mlflow.tracking import MlflowClient
 
 from fakes.http_server import Answer, running_server
 from fakes.scripted_store import OPENED_MS, sample
-from mlflow_sysmetrics.delivery.leftovers import adopt
+from mlflow_sysmetrics.delivery.leftovers import stream_of
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.run_store import RunGone, RunNotFound
+from mlflow_sysmetrics.delivery.spool import Spool
 from mlflow_sysmetrics.delivery.stream import Stream
 from mlflow_sysmetrics.delivery.tracking import open_store
 
@@ -117,7 +118,7 @@ def test_what_was_left_of_a_resumed_run_goes_on_after_it(tracking_uri: str, tmp_
     assert path is not None
     stream.release()
 
-    send_all(adopt(path, tracking_uri), open_store(address))
+    send_all(stream_of(Spool.adopt(path), tracking_uri), open_store(address))
 
     assert steps_of(client, run_id, "a") == [40, 41, 42, 43, 44]
     assert client.get_run(run_id).data.tags["sys.cpu"] == "EPYC"
