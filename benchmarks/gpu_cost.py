@@ -22,8 +22,9 @@ from typing import Any
 import pynvml
 
 import report
-from mlflow_sysmetrics.collectors.nvidia import open_nvidia
-from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.accelerators.nvidia.collector import open_nvidia
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

@@ -10,10 +10,11 @@ from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
 from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
-from mlflow_sysmetrics.collectors import COLLECTORS
 from mlflow_sysmetrics.collectors.process_tree import open_process_tree
-from mlflow_sysmetrics.host import Clock, Host
-from mlflow_sysmetrics.sampling.collector_set import CollectorSet
+from mlflow_sysmetrics.host.clock import Clock
+from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.sampling.collectors import COLLECTORS
+from mlflow_sysmetrics.sampling.runners import CollectorSet
 from mlflow_sysmetrics.sources.proc_tree import ProcTree
 
 if TYPE_CHECKING:

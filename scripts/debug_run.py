@@ -20,8 +20,8 @@ try:
     from mlflow import MlflowClient
 
     from mlflow_sysmetrics.catalog import METRICS, PREFIX, TAGS
-    from mlflow_sysmetrics.commands.diagnosis import Report, diagnose
-    from mlflow_sysmetrics.provider_switch import PROVIDERS_VARIABLE, SYSMETRICS, SYSMONITOR
+    from mlflow_sysmetrics.cli.diagnosis import Report, diagnose
+    from mlflow_sysmetrics.runs.switch import PROVIDERS_VARIABLE, SYSMETRICS, SYSMONITOR
     from mlflow_sysmetrics.settings import Settings, matches_any
     from show_run import show
 except ModuleNotFoundError as error:

@@ -21,11 +21,13 @@ from _environment import ROOT
 
 sys.path.insert(0, str(ROOT / "src"))  # the checkout's, and not what an environment has installed
 
-from mlflow_sysmetrics.host import Host, Unavailable
-from mlflow_sysmetrics.sources import amdgpu, intel_gpu
+from mlflow_sysmetrics.accelerators.amd import amdgpu
+from mlflow_sysmetrics.accelerators.drm import read_cards
+from mlflow_sysmetrics.accelerators.intel import intel_gpu
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources.cgroup_paths import UNIFIED, find_cgroup
 from mlflow_sysmetrics.sources.container import SERVICE_ACCOUNT
-from mlflow_sysmetrics.sources.drm import read_cards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

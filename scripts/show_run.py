@@ -13,7 +13,7 @@ import mlflow
 from mlflow import MlflowClient
 
 from mlflow_sysmetrics.catalog import PREFIX, metric_of
-from mlflow_sysmetrics.commands.tables import text_table
+from mlflow_sysmetrics.cli.tables import text_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,10 +11,11 @@ from weakref import WeakValueDictionary
 import pytest
 
 from fakes.fake_nvml import FakeNvml
-from mlflow_sysmetrics import forks, notices
+from mlflow_sysmetrics import log as notices
 from mlflow_sysmetrics.delivery import uploader
 from mlflow_sysmetrics.distributed import domain
-from mlflow_sysmetrics.forks import Turn
+from mlflow_sysmetrics.host import forks
+from mlflow_sysmetrics.host.forks import Turn
 from mlflow_sysmetrics.sampling import sampler
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fakes.fake_nvml import FakeGpu
-    from mlflow_sysmetrics.forks import Worker
+    from mlflow_sysmetrics.host.forks import Worker
 
-NEED_POSIX = ("unit/test_compare.py", "unit/commands/test_watch.py")
+NEED_POSIX = ("unit/test_compare.py", "unit/cli/test_watch.py")
 """They import what Windows does not have."""
 
 collect_ignore = [*NEED_POSIX] if sys.platform == "win32" else []

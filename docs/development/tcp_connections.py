@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 SOCKSTAT = "proc/net/sockstat"
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.facts import host_tags
-    from mlflow_sysmetrics.monitors import RunMonitor, SystemMetricsMonitor, monitor
-    from mlflow_sysmetrics.process_monitor import ProcessMetricsMonitor
-    from mlflow_sysmetrics.providers import (
+    from mlflow_sysmetrics.plugin.providers import (
         SysMetricsRunContextProvider,
         SysMonitorRunContextProvider,
     )
+    from mlflow_sysmetrics.runs.compat.process_monitor import ProcessMetricsMonitor
+    from mlflow_sysmetrics.runs.monitors import RunMonitor, SystemMetricsMonitor, monitor
 
 __all__ = [
     "ProcessMetricsMonitor",
@@ -30,13 +30,13 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "ProcessMetricsMonitor": "process_monitor",
-    "RunMonitor": "monitors",
-    "SysMetricsRunContextProvider": "providers",
-    "SysMonitorRunContextProvider": "providers",
-    "SystemMetricsMonitor": "monitors",
+    "ProcessMetricsMonitor": "runs.compat.process_monitor",
+    "RunMonitor": "runs.monitors",
+    "SysMetricsRunContextProvider": "plugin.providers",
+    "SysMonitorRunContextProvider": "plugin.providers",
+    "SystemMetricsMonitor": "runs.monitors",
     "host_tags": "facts",
-    "monitor": "monitors",
+    "monitor": "runs.monitors",
 }
 
 

@@ -13,10 +13,10 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.delivery.addresses import shown_text
-from mlflow_sysmetrics.lifecycle import Opening
-from mlflow_sysmetrics.monitors import RunMonitor
-from mlflow_sysmetrics.notices import warn_once
+from mlflow_sysmetrics.log import warn_once
+from mlflow_sysmetrics.log.addresses import shown_text
+from mlflow_sysmetrics.runs.monitors import RunMonitor
+from mlflow_sysmetrics.runs.registry import Opening
 from mlflow_sysmetrics.settings import Settings
 
 if TYPE_CHECKING:

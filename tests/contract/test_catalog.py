@@ -23,18 +23,19 @@ from mlflow_sysmetrics.catalog import (
     metrics_of,
 )
 from mlflow_sysmetrics.catalog.model import EVERYWHERE, LINUX, LINUX_AND_MACOS, LINUX_AND_WINDOWS
-from mlflow_sysmetrics.collectors import COLLECTORS
 from mlflow_sysmetrics.delivery.stream import DROPPED_TAG
 from mlflow_sysmetrics.facts import FACTS
 from mlflow_sysmetrics.facts.probes import read_fact
-from mlflow_sysmetrics.host import Host, Unavailable
-from mlflow_sysmetrics.sampling.collector_set import CollectorSet
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.sampling.collectors import COLLECTORS
+from mlflow_sysmetrics.sampling.runners import CollectorSet
 from mlflow_sysmetrics.sampling.window import Readings, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mlflow_sysmetrics.collectors.collector import Collector
+    from mlflow_sysmetrics.collectors.contract import Collector
 
 MEASURES = {
     "percentage",

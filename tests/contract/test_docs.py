@@ -12,9 +12,9 @@ import pytest
 
 import mlflow_sysmetrics
 from mlflow_sysmetrics.catalog import METRICS, TAGS, metric_of
-from mlflow_sysmetrics.cli import main
-from mlflow_sysmetrics.host import Host
-from mlflow_sysmetrics.sampling.collector_set import CollectorSet
+from mlflow_sysmetrics.cli.main import main
+from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.sampling.runners import CollectorSet
 from mlflow_sysmetrics.settings import VARIABLES
 
 if TYPE_CHECKING:

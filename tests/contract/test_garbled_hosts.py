@@ -20,13 +20,13 @@ import pytest
 
 from fakes.fake_proc import FakeProc
 from fakes.simulation import Simulation
-from mlflow_sysmetrics.collectors import COLLECTORS
-from mlflow_sysmetrics.sampling.collector_member import Member
+from mlflow_sysmetrics.sampling.collectors import COLLECTORS
+from mlflow_sysmetrics.sampling.runner import Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 DATA = Path(__file__).parents[1] / "data"
 ROOT_PID = 50

@@ -21,18 +21,19 @@ from fakes.fake_nvml import (
     utilization_sample,
 )
 from fakes.simulation import Simulation
-from mlflow_sysmetrics.collectors.nvidia import open_nvidia
-from mlflow_sysmetrics.collectors.nvidia.counters import COUNTERS
-from mlflow_sysmetrics.host import Host, Unavailable
-from mlflow_sysmetrics.sources.nvml import Field, open_nvml
-from mlflow_sysmetrics.sources.nvml_inventory import read_inventory
+from mlflow_sysmetrics.accelerators.nvidia.collector import open_nvidia
+from mlflow_sysmetrics.accelerators.nvidia.inventory import read_inventory
+from mlflow_sysmetrics.accelerators.nvidia.nvml import Field, open_nvml
+from mlflow_sysmetrics.accelerators.nvidia.readings import COUNTERS
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from fakes.fake_nvml import FakeNvml
-    from mlflow_sysmetrics.collectors.nvidia import NvidiaCollector
+    from mlflow_sysmetrics.accelerators.nvidia.collector import NvidiaCollector
 
     Install = Callable[..., FakeNvml]
     Open = Callable[[], NvidiaCollector]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fakes.simulation import Simulation
-from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources.proc_pid import CLOCK_TICKS, PAGE_BYTES
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.delivery.outbox import Point, Sample
 from mlflow_sysmetrics.delivery.run_store import InvalidPoints, LastPoint, Limits, RunState
+from mlflow_sysmetrics.sampling.sink import Point, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -93,15 +93,15 @@ class ScriptedStore:
         return answer
 
 
-def sample(step: int, **values: float) -> Sample:
+def sample(step: int, **values: float) -> Record:
     """A sample of one metric, a second after the one before."""
-    return Sample(step, OPENED_MS + 1000 * step, values or {"key": float(step)})
+    return Record(step, OPENED_MS + 1000 * step, values or {"key": float(step)})
 
 
-def samples(steps: Iterable[int]) -> list[Sample]:
+def samples(steps: Iterable[int]) -> list[Record]:
     return [sample(step) for step in steps]
 
 
-def wide_sample(step: int, metrics: int) -> Sample:
+def wide_sample(step: int, metrics: int) -> Record:
     """A sample of many metrics."""
     return sample(step, **{f"key_{number}": 1.0 for number in range(metrics)})

@@ -7,7 +7,7 @@ import itertools
 import threading
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Clock
+from mlflow_sysmetrics.host.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

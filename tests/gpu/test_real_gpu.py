@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mlflow_sysmetrics.accelerators.nvidia.collector import open_nvidia
+from mlflow_sysmetrics.accelerators.own_processes import open_own_processes
 from mlflow_sysmetrics.catalog import metrics_of
 from mlflow_sysmetrics.collectors.counters import Integral
-from mlflow_sysmetrics.collectors.nvidia import open_nvidia
-from mlflow_sysmetrics.host import Host, Unavailable
-from mlflow_sysmetrics.sources.own_processes import open_own_processes
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mlflow_sysmetrics.collectors.nvidia import NvidiaCollector
+    from mlflow_sysmetrics.accelerators.nvidia.collector import NvidiaCollector
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(180)]
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from integration.launcher import Launcher
     from integration.stored import Sample
 
-UPLOAD = "import sys; from mlflow_sysmetrics.cli import main; sys.argv = ['', 'upload']; main()"
+UPLOAD = (
+    "import sys; from mlflow_sysmetrics.cli.main import main; sys.argv = ['', 'upload']; main()"
+)
 """A script that is `mlflow-sysmetrics upload`."""
 
 _HUNG_S = 400  # MLflow itself may try for four minutes to close a run

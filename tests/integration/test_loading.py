@@ -51,8 +51,9 @@ def test_switched_off_it_imports_nothing_heavy(launcher: Launcher, tmp_path: Pat
     ours = set(more["modules"]) - set(less["modules"])
 
     assert "SysMonitorRunContextProvider" not in less["providers"]
-    attaching = {"client_runs", "import_hook", "seam", "unsampled_runs"}
-    light = attaching | {"notices", "provider_switch", "providers"}
+    attaching = {"plugin.client_patch", "plugin.import_hook", "plugin.monitor_patch"}
+    switch = {"log", "log.addresses", "plugin", "plugin.providers", "runs", "runs.switch"}
+    light = attaching | switch | {"runs.unsampled"}
     assert ours <= {f"mlflow_sysmetrics.{name}" for name in light}
 
 

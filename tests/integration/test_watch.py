@@ -85,7 +85,7 @@ class Watcher:
     def _start(self, *arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
         """Begin to watch; the process is the watcher itself."""
         script = (
-            "from mlflow_sysmetrics.cli import main\n"
+            "from mlflow_sysmetrics.cli.main import main\n"
             f"main({['watch', *map(str, arguments)]!r}, prog_name='mlflow-sysmetrics')"
         )
         return self.launcher.start(script, BOTH, stdin=subprocess.DEVNULL, **variables)

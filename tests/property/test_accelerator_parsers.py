@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_sysmetrics.collectors.apple_gpu import gpu_readings
-from mlflow_sysmetrics.sources import ParseError, oneapi_visibility, rocm_visibility
-from mlflow_sysmetrics.sources.drm import parse_number, parse_uevent
-from mlflow_sysmetrics.sources.ioreg import parse_ioreg
-from mlflow_sysmetrics.sources.kfd import parse_node
-from mlflow_sysmetrics.sources.neuron_monitor import parse_neuron_monitor
-from mlflow_sysmetrics.sources.pci_names import parse_amdgpu_ids, parse_pci_ids
+from mlflow_sysmetrics.accelerators.amd import visibility as rocm_visibility
+from mlflow_sysmetrics.accelerators.amd.kfd import parse_node
+from mlflow_sysmetrics.accelerators.apple.collector import gpu_readings
+from mlflow_sysmetrics.accelerators.apple.ioreg import parse_ioreg
+from mlflow_sysmetrics.accelerators.drm import parse_number, parse_uevent
+from mlflow_sysmetrics.accelerators.intel import visibility as oneapi_visibility
+from mlflow_sysmetrics.accelerators.neuron.monitor import parse_neuron_monitor
+from mlflow_sysmetrics.accelerators.pci_names import parse_amdgpu_ids, parse_pci_ids
+from mlflow_sysmetrics.sources import ParseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

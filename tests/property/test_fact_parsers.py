@@ -10,25 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlflow_sysmetrics.accelerators.apple.system_profiler import parse_system_profiler
+from mlflow_sysmetrics.accelerators.facts import gpu_tags
+from mlflow_sysmetrics.accelerators.nvidia.smi import parse_nvidia_smi
+from mlflow_sysmetrics.accelerators.windows.video import parse_win32_video
 from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH
 from mlflow_sysmetrics.facts import tags_of
-from mlflow_sysmetrics.facts.gpu import gpu_tags
 from mlflow_sysmetrics.facts.probes import Outcome
 from mlflow_sysmetrics.facts.system import windows_name
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.container import name_by_cgroup, name_by_environ_block
 from mlflow_sysmetrics.sources.cpuinfo import parse_cpuinfo
 from mlflow_sysmetrics.sources.meminfo import parse_meminfo_bytes
-from mlflow_sysmetrics.sources.nvidia_smi import parse_nvidia_smi
 from mlflow_sysmetrics.sources.os_release import parse_os_release
-from mlflow_sysmetrics.sources.system_profiler import parse_system_profiler
 from mlflow_sysmetrics.sources.virtualization import name_by_clocks
-from mlflow_sysmetrics.sources.win32_video import parse_win32_video
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlflow_sysmetrics.sources.gpu_inventory import Inventory
+    from mlflow_sysmetrics.accelerators.inventory import Inventory
 
 PARSERS = (
     name_by_cgroup,

@@ -7,13 +7,13 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH
-from mlflow_sysmetrics.facts.gpu_devices import describe_devices
-from mlflow_sysmetrics.sources.gpu_inventory import Device, MigInstance
-from mlflow_sysmetrics.sources.visible_gpus import (
+from mlflow_sysmetrics.accelerators.description import describe_devices
+from mlflow_sysmetrics.accelerators.inventory import Device, MigInstance
+from mlflow_sysmetrics.accelerators.visibility import (
     parse_cuda_visible_devices,
     parse_nvidia_visible_devices,
 )
+from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH
 
 texts = st.text(max_size=80)
 uuids = st.from_regex(r"GPU-[0-9a-f]{2,8}-[0-9a-f]{4}", fullmatch=True)

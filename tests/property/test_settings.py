@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, _validate_metric_name
 
 from mlflow_sysmetrics.catalog import METRICS, PREFIX
-from mlflow_sysmetrics.provider_switch import PROVIDERS_VARIABLE, switched_on, unknown_providers
+from mlflow_sysmetrics.runs.switch import PROVIDERS_VARIABLE, switched_on, unknown_providers
 from mlflow_sysmetrics.settings import MAX_INTERVAL_S, MIN_INTERVAL_S, VARIABLES, Settings
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.scripted_store import sample, samples
-from mlflow_sysmetrics.delivery.outbox import Sample
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.spool import Spool, SpoolError
+from mlflow_sysmetrics.sampling.sink import Record
 
 ADDRESS = RunAddress("1234", "http://somewhere", "system/")
 ALL = 10**9
@@ -119,7 +119,7 @@ values = st.dictionaries(
 @given(st.lists(st.tuples(st.integers(0, 2**47), values), max_size=10))
 def test_samples_are_read_as_they_were_written(content: list[tuple[int, dict[str, float]]]) -> None:
     written = [
-        Sample(step, timestamp_ms, each) for step, (timestamp_ms, each) in enumerate(content)
+        Record(step, timestamp_ms, each) for step, (timestamp_ms, each) in enumerate(content)
     ]
     with tempfile.TemporaryDirectory() as folder:
         spool = Spool.create(Path(folder), ADDRESS, 0, {})

@@ -16,7 +16,6 @@ from fakes.uploader_bench import UPLOADER_THREAD
 from fakes.waiting import eventually
 from mlflow_sysmetrics.delivery import uploader as uploader_module
 from mlflow_sysmetrics.delivery.backlog import Backlog
-from mlflow_sysmetrics.delivery.outbox import Sample
 from mlflow_sysmetrics.delivery.quiet import quiet_libraries
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.run_store import StoreFailed
@@ -24,6 +23,7 @@ from mlflow_sysmetrics.delivery.spool import Spool, owned_files
 from mlflow_sysmetrics.delivery.stream import Stream
 from mlflow_sysmetrics.delivery.tracking import open_store
 from mlflow_sysmetrics.delivery.uploader import Uploader
+from mlflow_sysmetrics.sampling.sink import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ def test_an_outage_of_the_database_leaves_one_warning_and_no_traceback(
     here.rename(away)
 
     sending = uploader.open(Stream(RunAddress(run_id, uri, "system/"), tmp_path / "spool"))
-    uploader.put(sending, Sample(0, 1_700_000_000_000, {"a": 1.0}, 3))
+    uploader.put(sending, Record(0, 1_700_000_000_000, {"a": 1.0}, 3))
     uploader.end(sending)
     eventually(lambda: sending.failures > 3)
     for leftover in here.glob("*"):  # SQLite makes an empty file where there is none

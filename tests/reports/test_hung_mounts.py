@@ -101,7 +101,7 @@ PRELUDE = """
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 import mlflow, psutil
-from mlflow_sysmetrics import file_helper
+from mlflow_sysmetrics.host import file_helper
 
 hangs = Path(os.environ["HANGS"])
 

@@ -9,7 +9,8 @@ import pytest
 from mlflow_sysmetrics.collectors.container import open_container
 from mlflow_sysmetrics.collectors.network import open_network
 from mlflow_sysmetrics.facts.memory import read_memory_limit
-from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

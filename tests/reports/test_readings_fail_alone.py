@@ -13,19 +13,20 @@ import pytest
 from fakes.fake_nvml import error, load_gpu
 from fakes.fake_proc import FakeProc
 from fakes.simulation import Simulation
-from mlflow_sysmetrics.collectors.collector import Collector
+from mlflow_sysmetrics.accelerators.nvidia.collector import open_nvidia
+from mlflow_sysmetrics.accelerators.sysfs_collector import open_amd
 from mlflow_sysmetrics.collectors.container import open_container
+from mlflow_sysmetrics.collectors.contract import Collector
 from mlflow_sysmetrics.collectors.disk import open_disk
 from mlflow_sysmetrics.collectors.memory import open_memory
 from mlflow_sysmetrics.collectors.network import open_network
-from mlflow_sysmetrics.collectors.nvidia import open_nvidia
 from mlflow_sysmetrics.collectors.pressure import open_pressure
 from mlflow_sysmetrics.collectors.process_tree import open_process_tree
-from mlflow_sysmetrics.collectors.sysfs_gpu import open_amd
 from mlflow_sysmetrics.facts import FACTS, tags_of
 from mlflow_sysmetrics.facts.probes import read_fact
-from mlflow_sysmetrics.host import Host, Unavailable
-from mlflow_sysmetrics.sampling.collector_member import Member
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.sampling.runner import Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable

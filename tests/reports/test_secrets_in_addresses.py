@@ -11,8 +11,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 from sqlalchemy.engine import make_url
 
-from mlflow_sysmetrics.delivery.addresses import hide, shown_address, shown_text
 from mlflow_sysmetrics.delivery.run_address import portable_uri
+from mlflow_sysmetrics.log.addresses import hide, shown_address, shown_text
 
 SECRET = "hunter2-Z9"  # noqa: S105 - nobody's
 PASSWORDS = [SECRET, *(f"{SECRET[:4]}{each}{SECRET[4:]}" for each in "/#?:@&=;[% '\"")]

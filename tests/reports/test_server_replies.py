@@ -13,13 +13,13 @@ import pytest
 from fakes.http_server import Answer, running_server
 from fakes.scripted_store import samples
 from mlflow_sysmetrics.delivery import rest
-from mlflow_sysmetrics.delivery.outbox import Point
 from mlflow_sysmetrics.delivery.rest import UnexpectedAnswerError
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.run_store import InvalidPoints, Limits, StoreFailed
 from mlflow_sysmetrics.delivery.server_words import find_words
 from mlflow_sysmetrics.delivery.stream import Stream
 from mlflow_sysmetrics.delivery.tracking import open_store
+from mlflow_sysmetrics.sampling.sink import Point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

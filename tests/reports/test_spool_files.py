@@ -17,8 +17,8 @@ from fakes.http_server import running_server
 from fakes.scripted_store import ScriptedStore, samples
 from fakes.simulation import LONG_S, join_threads
 from fakes.uploader_bench import UPLOADER_THREAD, UploaderBench
-from mlflow_sysmetrics import notices
-from mlflow_sysmetrics.cli import main
+from mlflow_sysmetrics import log as notices
+from mlflow_sysmetrics.cli.main import main
 from mlflow_sysmetrics.delivery import spool as spool_module
 from mlflow_sysmetrics.delivery import uploader as uploader_module
 from mlflow_sysmetrics.delivery.checked_lines import MAX_LINE_BYTES
@@ -550,7 +550,7 @@ def test_a_file_of_another_user_is_shown_before_it_is_sent_and_stays(
     path.chmod(0o666)
     content = path.read_bytes()
     store = ScriptedStore()
-    mocker.patch("mlflow_sysmetrics.commands.upload.open_store", return_value=store)
+    mocker.patch("mlflow_sysmetrics.cli.upload.open_store", return_value=store)
 
     assert "left alone" in upload(tmp_path).stderr
     assert store.calls == []

@@ -13,15 +13,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlflow_sysmetrics import ProcessMetricsMonitor, facts, host_tags
+from mlflow_sysmetrics.accelerators.description import describe_devices
+from mlflow_sysmetrics.accelerators.inventory import Device, MigInstance
 from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH, TAGS
-from mlflow_sysmetrics.commands import watch
-from mlflow_sysmetrics.facts.gpu_devices import describe_devices
+from mlflow_sysmetrics.cli import watch
 from mlflow_sysmetrics.facts.probes import Probes
 from mlflow_sysmetrics.facts.scheduler import read_kubernetes
-from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.log.text import clean, clean_key
 from mlflow_sysmetrics.settings import VARIABLES
-from mlflow_sysmetrics.sources.gpu_inventory import Device, MigInstance
-from mlflow_sysmetrics.text import clean, clean_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from mlflow import MlflowClient
 
-from mlflow_sysmetrics.commands.launchers import advice_for
+from mlflow_sysmetrics.cli.launchers import advice_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,7 +162,7 @@ client.log_metric(os.environ["MLFLOW_RUN_ID"], "loss", 1.0)
 time.sleep(1.5)
 """
 
-WATCH = "from mlflow_sysmetrics.cli import main; main(prog_name='mlflow-sysmetrics')"
+WATCH = "from mlflow_sysmetrics.cli.main import main; main(prog_name='mlflow-sysmetrics')"
 
 
 def test_a_logger_that_opens_its_own_run_in_a_watched_command_has_metrics_there_and_is_told(

@@ -17,9 +17,10 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits are POSI
 SCRIPT = """
 import json, os, resource, sys, time
 from mlflow_sysmetrics import facts
-from mlflow_sysmetrics.host import Clock, Host
-from mlflow_sysmetrics.sampling import collector_set
-from mlflow_sysmetrics.sampling.collector_set import CollectorSet
+from mlflow_sysmetrics.host.clock import Clock
+from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.sampling import runners as collector_set
+from mlflow_sysmetrics.sampling.runners import CollectorSet
 
 class Later(Clock):
     skipped_s = 0.0

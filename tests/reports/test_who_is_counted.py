@@ -21,7 +21,7 @@ import pytest
 
 from fakes.fake_proc import FakeProc
 from mlflow_sysmetrics.collectors.process_tree import open_process_tree
-from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources.cgroup_paths import find_cgroup
 from mlflow_sysmetrics.sources.proc_tree import ProcTree
 
@@ -236,7 +236,7 @@ def test_where_two_trainings_start_some_at_once_neither_has_that_of_the_other(
 NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
 LOOK = (
     "from mlflow_sysmetrics.sources.proc_tree import ProcTree;"
-    "from mlflow_sysmetrics.host import Host;"
+    "from mlflow_sysmetrics.host.host import Host;"
     "tree = ProcTree(Host(), os.getpid()); tree.sample()"
 )
 

@@ -13,13 +13,13 @@ import pytest
 
 from fakes.fake_nvml import FakeGpu, error, h100, load_gpu, memory, utilization
 from fakes.simulation import Simulation
-from mlflow_sysmetrics.collectors.apple_gpu import open_apple
-from mlflow_sysmetrics.collectors.nvidia import open_nvidia
-from mlflow_sysmetrics.collectors.sysfs_gpu import open_amd
-from mlflow_sysmetrics.commands.diagnosis import diagnose
-from mlflow_sysmetrics.facts.gpu import read_gpu, read_gpu_metrics
+from mlflow_sysmetrics.accelerators.apple.collector import open_apple
+from mlflow_sysmetrics.accelerators.facts import read_gpu, read_gpu_metrics
+from mlflow_sysmetrics.accelerators.nvidia.collector import open_nvidia
+from mlflow_sysmetrics.accelerators.sysfs_collector import open_amd
+from mlflow_sysmetrics.cli.diagnosis import diagnose
 from mlflow_sysmetrics.facts.probes import read_fact
-from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.host.host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -209,7 +209,7 @@ def test_a_gpu_in_mig_mode_without_an_instance_says_what_to_do(
 def test_doctor_says_of_a_gpu_what_the_tag_says(
     install_nvml: Install, mocker: MockerFixture, host: Host
 ) -> None:
-    mocker.patch("mlflow_sysmetrics.commands.diagnosis.Host", return_value=host)
+    mocker.patch("mlflow_sysmetrics.cli.diagnosis.Host", return_value=host)
     install_nvml(jetson())
 
     report = diagnose()

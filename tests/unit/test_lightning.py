@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlflow_sysmetrics.lifecycle import Opening
+from mlflow_sysmetrics.runs.registry import Opening
 from mlflow_sysmetrics.settings import Settings
 
 if TYPE_CHECKING:

@@ -7,13 +7,15 @@ from importlib.metadata import entry_points, version
 import pytest
 
 import mlflow_sysmetrics
-from mlflow_sysmetrics import providers
+from mlflow_sysmetrics.plugin import providers
 
 HEAVY = {"mlflow", "psutil", "pynvml"}
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    assert not HEAVY & _modules_after("import mlflow_sysmetrics, mlflow_sysmetrics.providers")
+    assert not HEAVY & _modules_after(
+        "import mlflow_sysmetrics, mlflow_sysmetrics.plugin.providers"
+    )
 
 
 def test_asking_the_switch_imports_nothing_heavy() -> None:

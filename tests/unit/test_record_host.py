@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlflow_sysmetrics.collectors.sysfs_gpu import open_amd, open_intel
-from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.accelerators.amd.kfd import read_nodes
+from mlflow_sysmetrics.accelerators.sysfs_collector import open_amd, open_intel
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources.cgroup import Limits, read_limits
 from mlflow_sysmetrics.sources.container import read_container
 from mlflow_sysmetrics.sources.cpuinfo import read_cpu_model
 from mlflow_sysmetrics.sources.diskstats import is_physical_disk
-from mlflow_sysmetrics.sources.kfd import read_nodes
 from mlflow_sysmetrics.sources.os_release import read_os_release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from mlflow_sysmetrics.collectors.collector import Collector
+    from mlflow_sysmetrics.collectors.contract import Collector
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 GPUS = Path(__file__).parents[1] / "data/gpus"

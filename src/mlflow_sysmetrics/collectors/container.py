@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.collectors.collector import Collector
+from mlflow_sysmetrics.collectors.contract import Collector
 from mlflow_sysmetrics.collectors.subjects import Subjects
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.sources.cgroup import read_cpu_bound, read_memory_bound
 from mlflow_sysmetrics.sources.cgroup_use import read_memory_use, read_oom_kills, read_throttling
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
     from mlflow_sysmetrics.sources.cgroup import Bound
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from mlflow_sysmetrics.collectors.collector import Collector
+from mlflow_sysmetrics.collectors.contract import Collector
 from mlflow_sysmetrics.collectors.subjects import Subjects
 from mlflow_sysmetrics.sources import ParseError
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 
 _MOST_SECONDS = 1e12  # a thousand CPUs over 30 years

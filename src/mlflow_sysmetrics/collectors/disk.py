@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from mlflow_sysmetrics.collectors.collector import Collector
+from mlflow_sysmetrics.collectors.contract import Collector
 from mlflow_sysmetrics.collectors.counters import KeyedTotal
 from mlflow_sysmetrics.collectors.subjects import Subjects
-from mlflow_sysmetrics.file_helper import NoAnswerError, helper_of
-from mlflow_sysmetrics.mounts import device_of, mount_of
-from mlflow_sysmetrics.notices import logger, warn_once
+from mlflow_sysmetrics.host.file_helper import NoAnswerError, helper_of
+from mlflow_sysmetrics.host.mounts import device_of, mount_of
+from mlflow_sysmetrics.log import logger, warn_once
 from mlflow_sysmetrics.sources.disk_space import read_space
 from mlflow_sysmetrics.sources.diskstats import DiskBytes, is_physical_disk, read_diskstats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from mlflow_sysmetrics.host import Host
-    from mlflow_sysmetrics.mounts import Mount
+    from mlflow_sysmetrics.host.host import Host
+    from mlflow_sysmetrics.host.mounts import Mount
 
 
 _ANSWER_S = 0.4

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from mlflow_sysmetrics.collectors.collector import Collector
+from mlflow_sysmetrics.collectors.contract import Collector
 from mlflow_sysmetrics.collectors.subjects import Subjects
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.meminfo import (
@@ -21,7 +21,7 @@ from mlflow_sysmetrics.sources.meminfo import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 
 class MemoryCollector(Collector):

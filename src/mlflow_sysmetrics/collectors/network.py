@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from mlflow_sysmetrics.collectors.collector import Collector
+from mlflow_sysmetrics.collectors.contract import Collector
 from mlflow_sysmetrics.collectors.counters import KeyedTotal
-from mlflow_sysmetrics.host import Transient
+from mlflow_sysmetrics.host.errors import Transient
 from mlflow_sysmetrics.sources.net_dev import InterfaceBytes, read_net_dev
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 
 # An interface without hardware that has one of these passes on what another one carries: a bridge

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.collectors.collector import Collector
+from mlflow_sysmetrics.collectors.contract import Collector
 from mlflow_sysmetrics.collectors.subjects import Subjects
-from mlflow_sysmetrics.host import Transient, Unavailable
-from mlflow_sysmetrics.notices import logger
+from mlflow_sysmetrics.host.errors import Transient, Unavailable
+from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.sources.pressure import (
     cgroup_pressure_files,
     host_pressure_files,
@@ -18,7 +18,7 @@ from mlflow_sysmetrics.sources.pressure import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 _KINDS = {
     "cpu": ("some",),  # `full` means nothing for the CPUs of a host

@@ -7,12 +7,12 @@ import time
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.collectors.collector import Collector
+from mlflow_sysmetrics.collectors.contract import Collector
 from mlflow_sysmetrics.collectors.memory import read_total_memory
+from mlflow_sysmetrics.collectors.rate_limit import CpuBudget
 from mlflow_sysmetrics.collectors.subjects import Subjects
 from mlflow_sysmetrics.collectors.tree_totals import TreeTotals
-from mlflow_sysmetrics.host import Transient
-from mlflow_sysmetrics.sampling.cpu_budget import CpuBudget
+from mlflow_sysmetrics.host.errors import Transient
 from mlflow_sysmetrics.sources.cgroup import read_cpu_count, read_limits
 from mlflow_sysmetrics.sources.proc_tree import ProcTree
 from mlflow_sysmetrics.sources.psutil_tree import PsutilTree
@@ -20,7 +20,8 @@ from mlflow_sysmetrics.sources.psutil_tree import PsutilTree
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlflow_sysmetrics.host import Clock, Host
+    from mlflow_sysmetrics.host.clock import Clock
+    from mlflow_sysmetrics.host.host import Host
     from mlflow_sysmetrics.sources.process_use import ProcessSource, ProcessUse
 
 PRIVATE_MEMORY_SHARE = 0.0005

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Unavailable, is_shortage
-from mlflow_sysmetrics.notices import logger, warn_of_shortage
+from mlflow_sysmetrics.host.errors import Unavailable, is_shortage
+from mlflow_sysmetrics.log import logger, warn_of_shortage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from mlflow_sysmetrics.delivery.spool_writer import SpoolWriter
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.delivery.outbox import Sample
     from mlflow_sysmetrics.delivery.stream import Stream
+    from mlflow_sysmetrics.sampling.sink import Record
 
 MAX_BYTES = 16 * 2**20
 """Memory of this process that waiting samples may take: some 4,000 samples, or hours."""
@@ -41,7 +41,7 @@ class Backlog:
         with self._lock:
             self._streams.discard(stream)
 
-    def put(self, stream: Stream, sample: Sample) -> None:
+    def put(self, stream: Stream, sample: Record) -> None:
         """Let a sample wait, and see to it that not too many do so in memory; never blocks."""
         stream.add(sample)
         if stream.is_overdue:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.delivery.run_store import MAX_METRICS_A_BATCH, InvalidPoints, RunGone
-from mlflow_sysmetrics.notices import warn_once
+from mlflow_sysmetrics.log import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlflow_sysmetrics.delivery.outbox import Point
     from mlflow_sysmetrics.delivery.run_store import RunStore
+    from mlflow_sysmetrics.sampling.sink import Point
 
 _INVALID_AT_FIRST = 5
 """So many metrics, and none that the store takes: then it is to be expected of all others."""

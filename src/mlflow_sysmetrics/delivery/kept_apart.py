@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.notices import warn_once
+from mlflow_sysmetrics.log import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from mlflow_sysmetrics.delivery.outbox import Point
     from mlflow_sysmetrics.delivery.run_address import RunAddress
     from mlflow_sysmetrics.delivery.run_store import RunState, RunStore
+    from mlflow_sysmetrics.sampling.sink import Point
 
 _LOOKS = 3
 """How many batches are preceded by a look: others send theirs as often as we do."""

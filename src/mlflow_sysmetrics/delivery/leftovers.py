@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlflow_sysmetrics.delivery.spool import Spool, SpoolError, SpoolRefused, spool_files
 from mlflow_sysmetrics.delivery.spool_folder import shown
 from mlflow_sysmetrics.delivery.stream import Stream
-from mlflow_sysmetrics.notices import logger, warn_once
+from mlflow_sysmetrics.log import logger, warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,58 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable
 
-_FLOAT_BYTES = sys.getsizeof(0.0)
-_SAMPLE_BYTES = 200  # the tuple, its integers, its place in the queue
-
-
-class Point(NamedTuple):
-    """One value of one metric, as the store gets it.
-
-    Attributes:
-        key: Metric key below the prefix.
-        value: In the metric's unit.
-        timestamp_ms: When it was sampled, milliseconds since the epoch.
-        step: Number of the logged window, counted over all openings of the run.
-    """
-
-    key: str
-    value: float
-    timestamp_ms: int
-    step: int
-
-
-class Sample(NamedTuple):
-    """The values that one run logs at one time.
-
-    Attributes:
-        step: Number of the logged window, from 0 on in each opening of the run.
-        timestamp_ms: When it was sampled, milliseconds since the epoch; rises with the step.
-        values: By metric key below the prefix, in the metrics' units.
-        samples: How many samples of the host they are made of; what is lost is counted in those.
-    """
-
-    step: int
-    timestamp_ms: int
-    values: Mapping[str, float]
-    samples: int = 1
-
-    @property
-    def size_bytes(self) -> int:
-        """Memory that it takes; the keys are shared by all samples."""
-        return _SAMPLE_BYTES + sys.getsizeof(self.values) + _FLOAT_BYTES * len(self.values)
-
-    def points(self, first_step: int) -> Iterator[Point]:
-        """Its points, with steps counted on from `first_step`."""
-        for key, value in self.values.items():
-            yield Point(key, value, self.timestamp_ms, first_step + self.step)
+    from mlflow_sysmetrics.sampling.sink import Record
 
 
 class Outbox:
@@ -65,24 +21,24 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self._samples: deque[Sample] = deque()
+        self._samples: deque[Record] = deque()
         self.size_bytes = 0
         self.samples = 0
 
     def __len__(self) -> int:
         return len(self._samples)
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: Record) -> None:
         """Append a sample."""
         self._samples.append(sample)
         self.size_bytes += sample.size_bytes
         self.samples += sample.samples
 
-    def peek(self, max_points: int) -> list[Sample]:
+    def peek(self, max_points: int) -> list[Record]:
         """The oldest samples, at least one, that have no more points together."""
         return up_to(max_points, self._samples)
 
-    def since(self, step: int) -> list[Sample]:
+    def since(self, step: int) -> list[Record]:
         """The samples from a step on."""
         newest_first = takewhile(lambda sample: sample.step >= step, reversed(self._samples))
         return list(newest_first)[::-1]
@@ -115,14 +71,14 @@ class Outbox:
         return samples_before - self.samples
 
 
-def samples_of(logged: Iterable[Sample]) -> int:
+def samples_of(logged: Iterable[Record]) -> int:
     """How many samples of the host they are made of."""
     return sum(each.samples for each in logged)
 
 
-def up_to(max_points: int, samples: Iterable[Sample]) -> list[Sample]:
+def up_to(max_points: int, samples: Iterable[Record]) -> list[Record]:
     """The first samples, at least one, that have no more points together."""
-    taken: list[Sample] = []
+    taken: list[Record] = []
     points = 0
     for sample in samples:
         points += len(sample.values)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mlflow.utils.rest_utils import http_request
 
-from mlflow_sysmetrics.delivery.addresses import hide, shown_text
 from mlflow_sysmetrics.delivery.quiet import quiet_libraries
 from mlflow_sysmetrics.delivery.run_store import (
     AccessDenied,
@@ -31,6 +30,7 @@ from mlflow_sysmetrics.delivery.run_store import (
     state_from_json,
 )
 from mlflow_sysmetrics.delivery.server_words import find_words, parse_json
+from mlflow_sysmetrics.log.addresses import hide, shown_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from mlflow.utils.rest_utils import MlflowHostCreds
     from requests import Response
 
-    from mlflow_sysmetrics.delivery.outbox import Point
     from mlflow_sysmetrics.delivery.run_address import RunAddress
+    from mlflow_sysmetrics.sampling.sink import Point
 
 REQUEST_TIMEOUT_S = 10.0
 """Longest time without an answer; a server that is well takes far less for a batch."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from mlflow_sysmetrics.delivery.addresses import shown_address
+from mlflow_sysmetrics.log.addresses import shown_address
 
 
 @dataclass(frozen=True)

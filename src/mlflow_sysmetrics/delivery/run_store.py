@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from mlflow_sysmetrics.delivery.addresses import hide, shown_text
+from mlflow_sysmetrics.log.addresses import hide, shown_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from mlflow_sysmetrics.delivery.outbox import Point
+    from mlflow_sysmetrics.sampling.sink import Point
 
 MAX_METRICS_A_BATCH = 1000
 """MLflow's limit for one `log_batch`."""

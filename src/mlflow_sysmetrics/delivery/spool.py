@@ -37,7 +37,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.delivery import spool_calls
-from mlflow_sysmetrics.delivery.addresses import shown_address
 from mlflow_sysmetrics.delivery.checked_lines import (
     TORN,
     checked_line,
@@ -45,7 +44,7 @@ from mlflow_sysmetrics.delivery.checked_lines import (
     read_checked_lines,
 )
 from mlflow_sysmetrics.delivery.file_lock import lock_file
-from mlflow_sysmetrics.delivery.outbox import Sample, samples_of, up_to
+from mlflow_sysmetrics.delivery.outbox import samples_of, up_to
 from mlflow_sysmetrics.delivery.run_address import is_same_store
 from mlflow_sysmetrics.delivery.run_store import MAX_METRICS_A_BATCH
 from mlflow_sysmetrics.delivery.spool_folder import (
@@ -66,7 +65,9 @@ from mlflow_sysmetrics.delivery.spool_records import (
     parse_progress,
     parse_record,
 )
-from mlflow_sysmetrics.file_helper import NoAnswerError, files_at
+from mlflow_sysmetrics.host.file_helper import NoAnswerError, files_at
+from mlflow_sysmetrics.log.addresses import shown_address
+from mlflow_sysmetrics.sampling.sink import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -74,7 +75,7 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.delivery.checked_lines import Read
     from mlflow_sysmetrics.delivery.run_address import RunAddress
     from mlflow_sysmetrics.delivery.spool_records import Steps
-    from mlflow_sysmetrics.file_helper import Files
+    from mlflow_sysmetrics.host.file_helper import Files
 
 __all__ = ["MAX_FILE_BYTES", "Spool", "SpoolError", "SpoolRefused", "owned_files", "spool_files"]
 
@@ -287,7 +288,7 @@ class Spool:
             raise
         other.release()
 
-    def append(self, samples: Sequence[Sample]) -> None:
+    def append(self, samples: Sequence[Record]) -> None:
         """Write samples; all or none.
 
         Raises:
@@ -306,14 +307,14 @@ class Spool:
         with contextlib.suppress(OSError):
             self._write([self._summary() if "left" in found else found], is_bounded=False)
 
-    def read(self, first: int, before: int, max_points: int = MAX_METRICS_A_BATCH) -> list[Sample]:
+    def read(self, first: int, before: int, max_points: int = MAX_METRICS_A_BATCH) -> list[Record]:
         """The next samples with steps from `first` to under `before`, no more than some points.
 
         Reads on where it read to, so `first` may not go back.
         """
         return up_to(max_points, self._between(first, before))
 
-    def unsent(self) -> Iterator[Sample]:
+    def unsent(self) -> Iterator[Record]:
         """All samples that are not marked as sent."""
         return (
             sample for _, sample in self._samples(self._unsent_from) if sample.step >= self.sent_to
@@ -347,7 +348,7 @@ class Spool:
             finally:
                 del owned_files.by_path[self.path]
 
-    def _between(self, first: int, before: int) -> Iterator[Sample]:
+    def _between(self, first: int, before: int) -> Iterator[Record]:
         for end, sample in self._samples(self._read_to):
             if sample.step >= before:
                 return
@@ -356,7 +357,7 @@ class Spool:
             else:
                 self._read_to = end  # need not be read again
 
-    def _samples(self, start: int) -> Iterator[tuple[int, Sample]]:
+    def _samples(self, start: int) -> Iterator[tuple[int, Record]]:
         """The samples from an offset on, with where each ends; what was written twice is one."""
         last_step = -1
         for end, record in read_checked_lines(self._read_some, start):
@@ -366,7 +367,7 @@ class Spool:
                 sample = parse_record(record, self.address.prefix)
             except SpoolRefused:  # it has been changed since it was checked
                 continue
-            if isinstance(sample, Sample) and sample.step > last_step:
+            if isinstance(sample, Record) and sample.step > last_step:
                 last_step = sample.step
                 yield end, sample
 
@@ -504,7 +505,7 @@ class _Check:
             len(range(max(each.start, step), each.stop)) * samples for each, samples in self._steps
         )
 
-    def _add(self, found: Sample | dict[str, int]) -> None:
+    def _add(self, found: Record | dict[str, int]) -> None:
         if isinstance(found, dict):
             self.marks |= found
             return
@@ -522,7 +523,7 @@ def _check_store(header: Header, tracking_uri: str | None) -> None:
         raise SpoolError(f"it is for {shown}; `upload --tracking-uri {shown}` sends it")
 
 
-def _record_of(sample: Sample) -> list[object]:
+def _record_of(sample: Record) -> list[object]:
     """A sample as JSON, which has no NaN and no infinity.
 
     With how many of the host's it is made of, where it is not one.

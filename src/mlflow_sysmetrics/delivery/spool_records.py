@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH, PREFIX
-from mlflow_sysmetrics.delivery.outbox import Sample
 from mlflow_sysmetrics.delivery.run_address import RunAddress, portable_uri
 from mlflow_sysmetrics.delivery.spool_folder import SpoolRefused
+from mlflow_sysmetrics.sampling.sink import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,7 +98,7 @@ def parse_header(record: Any) -> Header:  # noqa: ANN401 - any JSON
     return Header(RunAddress(run_id, uri, prefix, workspace), first_step, tags)
 
 
-def parse_record(record: Any, prefix: str) -> Sample | dict[str, int]:  # noqa: ANN401 - any JSON
+def parse_record(record: Any, prefix: str) -> Record | dict[str, int]:  # noqa: ANN401 - any JSON
     """What a later line says: a sample, or marks such as `{"sent_to": 13}`.
 
     Args:
@@ -122,7 +122,7 @@ def parse_record(record: Any, prefix: str) -> Sample | dict[str, int]:  # noqa: 
     for key, value in values.items():
         _check("metric keys", _is_key(prefix + key))
         _check("values", _is_value(value))
-    return Sample(step, timestamp_ms, values, samples)
+    return Record(step, timestamp_ms, values, samples)
 
 
 def parse_progress(record: Mapping[str, Any]) -> tuple[int, list[Steps]] | None:

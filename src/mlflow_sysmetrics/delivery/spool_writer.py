@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.notices import logger
+from mlflow_sysmetrics.log import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

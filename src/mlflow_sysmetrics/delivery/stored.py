@@ -13,8 +13,8 @@ from mlflow_sysmetrics.delivery.outbox import samples_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mlflow_sysmetrics.delivery.outbox import Point, Sample
     from mlflow_sysmetrics.delivery.run_store import RunStore
+    from mlflow_sysmetrics.sampling.sink import Point, Record
 
 _COUNTED_AT_ONCE = 1000  # samples
 
@@ -64,7 +64,7 @@ class StoredPoints:
         return [each for each in points if each.timestamp_ms not in self._timestamps[each.key]]
 
 
-def count_missing(samples: Iterator[Sample], store: RunStore) -> int:
+def count_missing(samples: Iterator[Record], store: RunStore) -> int:
     """How many samples, in order, a store lacks some points of.
 
     Raises:

@@ -12,15 +12,15 @@ from mlflow_sysmetrics.delivery.outbox import Outbox, samples_of
 from mlflow_sysmetrics.delivery.run_store import Busy
 from mlflow_sysmetrics.delivery.spool import Spool
 from mlflow_sysmetrics.delivery.stored import StoredPoints, count_missing
-from mlflow_sysmetrics.notices import warn_once
+from mlflow_sysmetrics.log import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mlflow_sysmetrics.delivery.outbox import Point, Sample
     from mlflow_sysmetrics.delivery.run_address import RunAddress
     from mlflow_sysmetrics.delivery.run_store import RunStore
+    from mlflow_sysmetrics.sampling.sink import Point, Record
 
 DROPPED_TAG = "sysmetrics.dropped_samples"
 
@@ -134,7 +134,7 @@ class Stream:
 
     # Waiting
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: Record) -> None:
         """Let a sample wait."""
         with self._lock:
             self._outbox.add(sample)
@@ -223,7 +223,7 @@ class Stream:
             if self._spool is not None:
                 self._spool.release()
 
-    def _write(self, samples: Sequence[Sample]) -> None:
+    def _write(self, samples: Sequence[Record]) -> None:
         if self._spool is None or self._spool.is_deleted:
             self._spool = self._new_spool()
         self._spool.append(samples)
@@ -296,7 +296,7 @@ class Stream:
                     self._mark(self._spool, first_step=self._first_step)
         return self._first_step
 
-    def _next_batch(self, max_points: int) -> list[Sample]:
+    def _next_batch(self, max_points: int) -> list[Record]:
         with self._lock:
             if self._spool is None or self.sent_to >= self._disk_alone_to:
                 return self._outbox.peek(max_points)
@@ -322,7 +322,7 @@ class Stream:
             raise
         self._reported_dropped = dropped
 
-    def _settle(self, batch: Sequence[Sample]) -> None:
+    def _settle(self, batch: Sequence[Record]) -> None:
         """Remove a batch that the store has confirmed."""
         if not batch:
             return

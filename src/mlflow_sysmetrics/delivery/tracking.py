@@ -14,7 +14,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.rest_store import RestStore
 from mlflow.tracking import MlflowClient
 
-from mlflow_sysmetrics.delivery.addresses import shown_text
 from mlflow_sysmetrics.delivery.quiet import quiet_libraries
 from mlflow_sysmetrics.delivery.rest import RestRunStore
 from mlflow_sysmetrics.delivery.run_store import (
@@ -25,13 +24,14 @@ from mlflow_sysmetrics.delivery.run_store import (
     StoreFailed,
     raise_for,
 )
+from mlflow_sysmetrics.log.addresses import shown_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mlflow_sysmetrics.delivery.outbox import Point
     from mlflow_sysmetrics.delivery.run_address import RunAddress
     from mlflow_sysmetrics.delivery.run_store import RunStore
+    from mlflow_sysmetrics.sampling.sink import Point
 
 try:
     from mlflow.utils.workspace_context import get_request_workspace

@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.delivery import leftovers
-from mlflow_sysmetrics.delivery.addresses import shown_address, shown_text
 from mlflow_sysmetrics.delivery.kept_apart import KeptApartStore
 from mlflow_sysmetrics.delivery.run_store import (
     AccessDenied,
@@ -22,23 +21,22 @@ from mlflow_sysmetrics.delivery.run_store import (
 )
 from mlflow_sysmetrics.delivery.sending import Sending
 from mlflow_sysmetrics.delivery.tracking import open_store
-from mlflow_sysmetrics.forks import BusyLock, Turn, hold_during_fork
-from mlflow_sysmetrics.notices import logger, warn_once
+from mlflow_sysmetrics.host.forks import BusyLock, Turn, hold_during_fork
+from mlflow_sysmetrics.log import logger, warn_once
+from mlflow_sysmetrics.log.addresses import shown_address, shown_text
+from mlflow_sysmetrics.sampling.sink import SAVE_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from mlflow_sysmetrics.delivery.backlog import Backlog
-    from mlflow_sysmetrics.delivery.outbox import Sample
     from mlflow_sysmetrics.delivery.run_store import RunStore
     from mlflow_sysmetrics.delivery.stream import Stream
+    from mlflow_sysmetrics.sampling.sink import Record
 
 LINGER_S = 5.0
 """How long the thread stays after the last run, as the sampler's does."""
-
-DISK_TIMEOUT_S = 1.0
-"""How long a disk is waited for that is to take what the store does not."""
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
@@ -97,7 +95,7 @@ class Uploader:
             self._condition.notify_all()
         return sending
 
-    def put(self, sending: Sending, sample: Sample) -> None:
+    def put(self, sending: Sending, sample: Record) -> None:
         """Let a sample wait for the next flush; never blocks."""
         if sending.gone_reason is not None:
             return
@@ -119,7 +117,7 @@ class Uploader:
 
         Args:
             sending: The stream.
-            timeout_s: How long to wait for the store; for the disk, it is `DISK_TIMEOUT_S` more.
+            timeout_s: How long to wait for the store; for the disk, it is `SAVE_TIMEOUT_S` more.
                 Under zero if it is over already. A store for which another stream has just waited
                 in vain is not waited for: nested runs end one after another.
 
@@ -143,7 +141,7 @@ class Uploader:
         finally:  # also when Ctrl-C ends the wait
             sending.is_awaited = False
             if not sending.is_settled:
-                disk_s = deadline_s + DISK_TIMEOUT_S - time.monotonic()
+                disk_s = deadline_s + SAVE_TIMEOUT_S - time.monotonic()
                 self._backlog.persist(sending.stream, disk_s, is_last=True)
         return 0 if sending.is_settled else sending.stream.unsent
 
@@ -271,7 +269,7 @@ class Uploader:
             self._report_failure(sending, error)
 
     def _report_failure(self, sending: Sending, error: Exception) -> None:
-        is_kept = self._backlog.persist(sending.stream, DISK_TIMEOUT_S)
+        is_kept = self._backlog.persist(sending.stream, SAVE_TIMEOUT_S)
         if isinstance(error, RunNotFound):
             sending.failures = 0  # the store is well
             self._warn_of_unknown_run(sending.stream, error)

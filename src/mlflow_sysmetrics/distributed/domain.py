@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 _NAMESPACES = ("pid", "net")

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from mlflow_sysmetrics.notices import warn_once
-from mlflow_sysmetrics.sampling.collector_set import CollectorSet
+from mlflow_sysmetrics.log import warn_once
+from mlflow_sysmetrics.sampling.runners import CollectorSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow_sysmetrics.distributed.claim import Claim
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
     from mlflow_sysmetrics.sampling.sampler import Sampler
     from mlflow_sysmetrics.sampling.window import Readings
 

@@ -10,6 +10,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from mlflow_sysmetrics.accelerators.facts import read_gpu, read_gpu_metrics
 from mlflow_sysmetrics.facts.container import read_container, read_virtualization
 from mlflow_sysmetrics.facts.cpu import (
     read_cpu,
@@ -18,14 +19,13 @@ from mlflow_sysmetrics.facts.cpu import (
     read_cpu_physical_cores,
 )
 from mlflow_sysmetrics.facts.disk import read_disk
-from mlflow_sysmetrics.facts.gpu import read_gpu, read_gpu_metrics
 from mlflow_sysmetrics.facts.memory import read_memory, read_memory_limit
 from mlflow_sysmetrics.facts.probes import Probes
 from mlflow_sysmetrics.facts.scheduler import read_kubernetes, read_slurm
 from mlflow_sysmetrics.facts.system import read_os, read_system
-from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.log.text import clean
 from mlflow_sysmetrics.settings import Settings, matches_any
-from mlflow_sysmetrics.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mlflow_sysmetrics.sources import container, virtualization
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 
 def read_container(host: Host) -> dict[str, str]:

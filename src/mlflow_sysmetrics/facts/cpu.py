@@ -9,7 +9,7 @@ from mlflow_sysmetrics.sources.cgroup import read_limits
 from mlflow_sysmetrics.sources.cpuinfo import read_cpu_model
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 
 def read_cpu(host: Host) -> dict[str, str]:

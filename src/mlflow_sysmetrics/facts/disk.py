@@ -6,13 +6,13 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.facts.units import gigabytes
-from mlflow_sysmetrics.file_helper import helper_at
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.catalog.units import gigabytes
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.file_helper import helper_at
 from mlflow_sysmetrics.sources.disk_space import read_space
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 _ANSWER_S = 1.5
 """How long a file system that may hang is waited for; all facts together have two seconds."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.facts.units import gigabytes
+from mlflow_sysmetrics.catalog.units import gigabytes
 from mlflow_sysmetrics.sources.cgroup import read_limits
 from mlflow_sysmetrics.sources.meminfo import read_meminfo_bytes
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 
 def read_memory(host: Host) -> dict[str, str]:

@@ -7,15 +7,20 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from mlflow_sysmetrics.facts.gpu import GpusNotToldError
-from mlflow_sysmetrics.host import Transient, Unavailable, is_short_of_descriptors, is_shortage
-from mlflow_sysmetrics.notices import logger
+from mlflow_sysmetrics.accelerators.facts import GpusNotToldError
+from mlflow_sysmetrics.host.errors import (
+    Transient,
+    Unavailable,
+    is_short_of_descriptors,
+    is_shortage,
+)
+from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.sources import ParseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
     Fact: TypeAlias = "tuple[str, Callable[[Host], dict[str, str]]]"
 

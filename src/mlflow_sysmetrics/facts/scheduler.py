@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.sources.container import SERVICE_ACCOUNT, is_in_kubernetes
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 # A pod's spec may pass these on through the downward API, under whatever name; these are usual.
 _POD = ("POD_NAME", "MY_POD_NAME", "K8S_POD_NAME")

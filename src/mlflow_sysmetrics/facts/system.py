@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlflow_sysmetrics.sources.os_release import read_os_release
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 _FIRST_WINDOWS_11_BUILD = 22000
 

@@ -1,4 +1,4 @@
-"""One open run: what is sampled comes in, what is logged goes out to its stream."""
+"""One open run: what is sampled comes in, what is logged goes out to its sink."""
 
 from __future__ import annotations
 
@@ -8,21 +8,17 @@ import time
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.catalog import PROCESS_PREFIX
-from mlflow_sysmetrics.delivery.outbox import Sample
-from mlflow_sysmetrics.delivery.uploader import DISK_TIMEOUT_S
-from mlflow_sysmetrics.notices import logger
-from mlflow_sysmetrics.sampling.collector_set import PROCESS_TREE
+from mlflow_sysmetrics.sampling.runner import PROCESS_TREE
+from mlflow_sysmetrics.sampling.sink import SAVE_TIMEOUT_S, Record
 from mlflow_sysmetrics.sampling.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlflow_sysmetrics.delivery.sending import Sending
-    from mlflow_sysmetrics.delivery.stream import Stream
-    from mlflow_sysmetrics.delivery.uploader import Uploader
-    from mlflow_sysmetrics.host import Clock
-    from mlflow_sysmetrics.sampling.collector_set import CollectorSet
+    from mlflow_sysmetrics.host.clock import Clock
+    from mlflow_sysmetrics.sampling.runners import CollectorSet
     from mlflow_sysmetrics.sampling.sampler import Sampler
+    from mlflow_sysmetrics.sampling.sink import Sink
     from mlflow_sysmetrics.sampling.window import Readings
     from mlflow_sysmetrics.settings import Settings
 
@@ -36,9 +32,8 @@ class Recorder:
     Args:
         settings: In force for this run.
         collectors: Who is asked for this run.
-        stream: Where it goes.
+        sink: Where it goes; open.
         sampler: Where the samples come from.
-        uploader: Who sends the stream.
         clock: Gives the timestamps.
         prefix: What the keys of the process tree's metrics begin with, below `system/`.
         on_process_end: Called, by the sampler's thread, when the process has ended that the
@@ -49,22 +44,19 @@ class Recorder:
         self,
         settings: Settings,
         collectors: CollectorSet,
-        stream: Stream,
+        sink: Sink,
         sampler: Sampler,
-        uploader: Uploader,
         clock: Clock,
         prefix: str = PROCESS_PREFIX,
         on_process_end: Callable[[], None] | None = None,
     ) -> None:
         self.collectors = collectors
         self._settings = settings
-        self._stream = stream
+        self._sink = sink
         self._sampler = sampler
-        self._uploader = uploader
         self._clock = clock
         self._prefix = prefix
         self._on_process_end = on_process_end
-        self._sending: Sending
         self._lock = threading.RLock()
         self._window = Window()
         self._step = 0
@@ -82,23 +74,18 @@ class Recorder:
     def store_timeout_s(self) -> float:
         """Longest time that `close` waits for the store; the disk has the rest of the timeout."""
         timeout_s = self._settings.flush_timeout_s
-        return max(timeout_s - DISK_TIMEOUT_S, timeout_s / 2)
+        return max(timeout_s - SAVE_TIMEOUT_S, timeout_s / 2)
 
-    def open(self, on_end: Callable[[], None] | None = None) -> None:
+    def open(self) -> None:
         """Begin; returns at once.
-
-        Args:
-            on_end: Called when someone else has ended the run, which is then asked about now and
-                then; None for a run that nobody else ends.
 
         Raises:
             RuntimeError: No thread can be started (interpreter shutdown).
         """
-        self._sending = self._uploader.open(self._stream, on_end)
         try:
             self._sampler.subscribe(self)
         except RuntimeError:
-            self._uploader.end(self._sending)
+            self._sink.end()
             raise
 
     def take(self, sample: list[Readings]) -> None:
@@ -138,7 +125,7 @@ class Recorder:
             finally:  # what there is when Ctrl-C ends the wait is not lost
                 with self._lock:
                     self._log_window()
-        self._uploader.end(self._sending)
+        self._sink.end()
 
     def deliver(self, deadline_s: float) -> None:
         """Wait until all is sent, or for a deadline; what is left then is kept for later.
@@ -146,31 +133,14 @@ class Recorder:
         Args:
             deadline_s: Until when the store is waited for, on the monotonic clock.
         """
-        unsent = self._uploader.close(self._sending, deadline_s - time.monotonic())
-        if not unsent:
-            return
-        logger.warning(
-            "%d samples of %s are not sent yet; sending goes on while this process lives%s",
-            unsent,
-            self._stream.address,
-            self._what_then(unsent),
-        )
-
-    def _what_then(self, unsent: int) -> str:
-        """What becomes of unsent samples when the process ends."""
-        at_risk = self._stream.unpersisted
-        lost = f"; {at_risk} samples are in memory alone, and lost when it ends" if at_risk else ""
-        if at_risk >= unsent:
-            return lost
-        path = self._stream.spool_path
-        return f", and later by `mlflow-sysmetrics upload` (they are kept in {path}){lost}"
+        self._sink.close(deadline_s - time.monotonic())
 
     def end(self) -> None:
         """End now, since what was sampled has ended; sends what there is and waits for nothing."""
         self._sampler.unsubscribe(self)
         with self._lock:
             self._log_window()
-        self._uploader.end(self._sending)
+        self._sink.end()
 
     def _too_short_to_log(self) -> bool:
         lasted_s = self._clock.now_s() - self._opened_s
@@ -188,7 +158,7 @@ class Recorder:
             if self._settings.wants(key)
         }
         if wanted:
-            self._uploader.put(self._sending, Sample(self._step, timestamp_ms, wanted, samples))
+            self._sink.put(Record(self._step, timestamp_ms, wanted, samples))
             self._logged_ms = timestamp_ms
             self._step += 1
 

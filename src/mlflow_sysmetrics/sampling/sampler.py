@@ -11,12 +11,12 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from mlflow_sysmetrics.forks import BusyLock, Turn, hold_during_fork
-from mlflow_sysmetrics.notices import logger
+from mlflow_sysmetrics.host.forks import BusyLock, Turn, hold_during_fork
+from mlflow_sysmetrics.log import logger
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Clock
-    from mlflow_sysmetrics.sampling.collector_set import CollectorSet
+    from mlflow_sysmetrics.host.clock import Clock
+    from mlflow_sysmetrics.sampling.runners import CollectorSet
     from mlflow_sysmetrics.sampling.window import Readings
 
 LINGER_S = 5.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from mlflow_sysmetrics.host import Transient, Unavailable
+from mlflow_sysmetrics.host.errors import Transient, Unavailable
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.cgroup_paths import find_cgroup
 from mlflow_sysmetrics.sources.meminfo import parse_meminfo_bytes
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 _Value = TypeVar("_Value")
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.sources import ParseError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 UNIFIED = ""
 """Stands for the version 2 hierarchy where a version 1 controller's name could stand."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.sources import MOST, ParseError
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
 

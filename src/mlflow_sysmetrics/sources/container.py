@@ -6,12 +6,12 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 SERVICE_ACCOUNT = "var/run/secrets/kubernetes.io/serviceaccount"
 

@@ -6,12 +6,12 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.arm_cores import arm_core_name
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 # x86 and many others, LoongArch, MIPS, RISC-V; the boards of some ARM systems come last.
 _NAME_FIELDS = ("model name", "Model Name", "cpu model", "uarch", "Hardware", "Model")

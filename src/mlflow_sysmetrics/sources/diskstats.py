@@ -10,7 +10,7 @@ from mlflow_sysmetrics.sources import MOST, ParseError
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 _SECTOR_BYTES = 512  # the unit of this file, whatever the disk's own sectors are
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-from mlflow_sysmetrics.host import decode, unavailable
+from mlflow_sysmetrics.host.errors import unavailable
+from mlflow_sysmetrics.host.files import decode
 
 _MOST_BYTES = 16384
 _CHUNK_BYTES = 65536

@@ -9,7 +9,7 @@ from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 _MOST_BYTES = 1 << 56  # more than any processor can address
 

@@ -7,11 +7,11 @@ import shlex
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Transient, Unavailable
+from mlflow_sysmetrics.host.errors import Transient, Unavailable
 from mlflow_sysmetrics.sources import ParseError
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.cgroup_paths import find_cgroup
 from mlflow_sysmetrics.sources.cgroup_use import parse_keyed, parse_single
@@ -27,7 +27,7 @@ from mlflow_sysmetrics.sources.proc_pid import UNREADABLE, parse_stat
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 _MOST_OTHERS = 8
 """With more processes beside the tree the group is another's."""

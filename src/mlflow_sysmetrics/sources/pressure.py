@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Transient, Unavailable
+from mlflow_sysmetrics.host.errors import Transient, Unavailable
 from mlflow_sysmetrics.sources import MOST, ParseError
 from mlflow_sysmetrics.sources.cgroup_paths import UNIFIED, find_cgroup
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 _RESOURCES = ("cpu", "memory", "io")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 _CPUCLOCK_SCHED = 2  # in the lowest bits of a clock's id, see clock_getcpuclockid(3)
 

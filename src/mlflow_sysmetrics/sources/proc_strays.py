@@ -18,7 +18,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.cgroup_paths import UNIFIED, find_cgroup
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_file, read_long_kernel_file
@@ -34,7 +34,7 @@ from mlflow_sysmetrics.sources.proc_pid import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
     from mlflow_sysmetrics.sources.proc_pid import Stat
 
 _MOST_OTHERS = 64

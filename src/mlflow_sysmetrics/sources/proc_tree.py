@@ -11,13 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from mlflow_sysmetrics.file_helper import helper_pids
-from mlflow_sysmetrics.host import Transient, Unavailable
+from mlflow_sysmetrics.host.errors import Transient, Unavailable
+from mlflow_sysmetrics.host.file_helper import helper_pids
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_file
 from mlflow_sysmetrics.sources.own_cgroup import OwnCgroup
 from mlflow_sysmetrics.sources.proc_clock import has_cpu_clocks, process_clock_ns
-from mlflow_sysmetrics.sources.proc_newcomers import Newcomers
+from mlflow_sysmetrics.sources.proc_discovery import Newcomers
 from mlflow_sysmetrics.sources.proc_pid import (
     CLOCK_TICKS,
     UNREADABLE,
@@ -31,7 +31,7 @@ from mlflow_sysmetrics.sources.process_use import PrivateMemory, ProcessUse
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
     from mlflow_sysmetrics.sources.proc_pid import Stat
 
 _REREAD_APART = 16

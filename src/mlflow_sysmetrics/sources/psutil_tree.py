@@ -6,7 +6,7 @@ import time
 
 import psutil
 
-from mlflow_sysmetrics.host import Transient, Unavailable
+from mlflow_sysmetrics.host.errors import Transient, Unavailable
 from mlflow_sysmetrics.sources.process_use import PrivateMemory, ProcessUse
 
 _ROUNDING_S = 1.0

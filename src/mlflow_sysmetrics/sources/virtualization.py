@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlflow_sysmetrics.host import Host
+    from mlflow_sysmetrics.host.host import Host
 
 _DMI_FIELDS = ("sys_vendor", "product_name", "board_vendor", "bios_vendor")
 

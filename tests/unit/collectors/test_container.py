@@ -12,13 +12,14 @@ import pytest
 from mlflow_sysmetrics.catalog import METRICS, metrics_of
 from mlflow_sysmetrics.collectors.container import open_container
 from mlflow_sysmetrics.collectors.pressure import open_pressure
-from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sampling.window import Readings, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlflow_sysmetrics.collectors.collector import Collector
+    from mlflow_sysmetrics.collectors.contract import Collector
 
 DATA = Path(__file__).parents[2] / "data/hosts"
 HOSTS = sorted(path.parent for path in DATA.glob("*/cgroup.json"))

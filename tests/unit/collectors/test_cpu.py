@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlflow_sysmetrics.collectors.cpu import open_cpu
-from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.host.host import Host
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture

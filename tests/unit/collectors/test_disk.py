@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes.simulation import LONG_S, join_threads
-from mlflow_sysmetrics.collectors import COLLECTORS
 from mlflow_sysmetrics.collectors.disk import open_disk
-from mlflow_sysmetrics.host import Host
-from mlflow_sysmetrics.sampling import collector_set
-from mlflow_sysmetrics.sampling.collector_set import CollectorSet
+from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.sampling import runners as collector_set
+from mlflow_sysmetrics.sampling.collectors import COLLECTORS
+from mlflow_sysmetrics.sampling.runners import CollectorSet
 
 if TYPE_CHECKING:
     from pathlib import Path

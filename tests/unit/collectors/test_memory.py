@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlflow_sysmetrics.collectors.memory import open_memory
-from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.host.host import Host
 
 if TYPE_CHECKING:
     from pathlib import Path

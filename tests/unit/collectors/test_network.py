@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlflow_sysmetrics.collectors.network import open_network
-from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,8 @@ import pytest
 from fakes.fake_proc import FakeProc
 from mlflow_sysmetrics.catalog import metrics_of
 from mlflow_sysmetrics.collectors.process_tree import open_process_tree
-from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources.proc_clock import has_cpu_clocks
 from mlflow_sysmetrics.sources.proc_pid import PAGE_BYTES
 from mlflow_sysmetrics.sources.proc_tree import ProcTree

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlflow_sysmetrics.delivery.kept_apart import KeptApartStore
-from mlflow_sysmetrics.delivery.outbox import Point
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.run_store import LastPoint, Limits, RunState
+from mlflow_sysmetrics.sampling.sink import Point
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.scripted_store import OPENED_MS, sample, samples, wide_sample
-from mlflow_sysmetrics.delivery.outbox import Outbox, Point, Sample
+from mlflow_sysmetrics.delivery.outbox import Outbox
+from mlflow_sysmetrics.sampling.sink import Point, Record
 
 
-def outbox_of(*waiting: Sample) -> Outbox:
+def outbox_of(*waiting: Record) -> Outbox:
     outbox = Outbox()
     for each in waiting:
         outbox.add(each)

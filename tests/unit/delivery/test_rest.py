@@ -17,7 +17,6 @@ from fakes.http_server import Answer, mlflow_error, running_server
 from fakes.scripted_store import samples
 from fakes.simulation import LONG_S, Simulation
 from mlflow_sysmetrics.delivery import rest
-from mlflow_sysmetrics.delivery.outbox import Point
 from mlflow_sysmetrics.delivery.rest import UnexpectedAnswerError, parse_retry_after
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.run_store import (
@@ -30,6 +29,7 @@ from mlflow_sysmetrics.delivery.run_store import (
 )
 from mlflow_sysmetrics.delivery.stream import Stream
 from mlflow_sysmetrics.delivery.tracking import open_store
+from mlflow_sysmetrics.sampling.sink import Point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

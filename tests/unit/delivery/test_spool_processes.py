@@ -24,7 +24,7 @@ ALL = 10**9
 IMPORTS = """
 import os, sys, time
 from pathlib import Path
-from mlflow_sysmetrics.delivery.outbox import Sample
+from mlflow_sysmetrics.sampling.sink import Record
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.spool import Spool, SpoolError, owned_files, spool_files
 
@@ -43,7 +43,7 @@ ADOPTS = "print(adopt(spool_files(folder)[0]))"
 
 OWNS = """
 spool = Spool.create(folder, address, 0, {})
-spool.append([Sample(0, 1000, {"key": 1.0})])
+spool.append([Record(0, 1000, {"key": 1.0})])
 print("ready", flush=True)
 input()
 """
@@ -53,30 +53,30 @@ spool = Spool.create(folder, address, 0, {})
 print("ready", flush=True)
 step = 0
 while True:
-    spool.append([Sample(step, 1000 * step, {f"key_{i}": 1.0 / 3 for i in range(40)})])
+    spool.append([Record(step, 1000 * step, {f"key_{i}": 1.0 / 3 for i in range(40)})])
     step += 1
 """
 
 # A child is forked while the file is owned; each process tells what it can do.
 FORKS = """
 spool = Spool.create(folder, address, 0, {})
-spool.append([Sample(0, 1000, {"key": 1.0})])
+spool.append([Record(0, 1000, {"key": 1.0})])
 child = os.fork()
 if child == 0:
     owned_files.disown_all()
     print("child:", adopt(spool.path), flush=True)
-    Spool.create(folder / "own", address, 0, {}).append([Sample(0, 1000, {"key": 1.0})])
+    Spool.create(folder / "own", address, 0, {}).append([Record(0, 1000, {"key": 1.0})])
     os._exit(0)
 os.waitpid(child, 0)
 print("parent:", adopt(spool.path), flush=True)
 input()
-spool.append([Sample(1, 2000, {"key": 1.0})])
+spool.append([Record(1, 2000, {"key": 1.0})])
 """
 
 # The parent ends while its forked child lives on.
 FORKS_AND_DIES = """
 spool = Spool.create(folder, address, 0, {})
-spool.append([Sample(0, 1000, {"key": 1.0})])
+spool.append([Record(0, 1000, {"key": 1.0})])
 child = os.fork()
 if child == 0:
     owned_files.disown_all()

@@ -7,9 +7,9 @@ import pytest
 
 from fakes.scripted_store import LostAnswer, ScriptedStore, sample, wide_sample
 from fakes.streams import ADDRESS, add, left_by, send_all
-from mlflow_sysmetrics.delivery.outbox import Point
 from mlflow_sysmetrics.delivery.run_store import AccessDenied, Busy, InvalidPoints, RunGone
 from mlflow_sysmetrics.delivery.stream import Stream
+from mlflow_sysmetrics.sampling.sink import Point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -10,9 +10,9 @@ import pytest
 
 from fakes.scripted_store import LostAnswer, ScriptedStore, sample, wide_sample
 from fakes.streams import ADDRESS, add, left_by, send_all
-from mlflow_sysmetrics.delivery.outbox import Sample
 from mlflow_sysmetrics.delivery.spool import Spool, spool_files
 from mlflow_sysmetrics.delivery.stream import DROPPED_TAG, Stream
+from mlflow_sysmetrics.sampling.sink import Record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ def test_ticks_that_come_a_little_early_do_not_double_what_a_crash_costs(
     stream: Stream, tick_ms: int, in_time: int
 ) -> None:
     times_ms = [tick_ms * number for number in range(in_time + 1)]
-    *before, last = [Sample(n, ms, {"key": 1.0}) for n, ms in enumerate(times_ms)]
+    *before, last = [Record(n, ms, {"key": 1.0}) for n, ms in enumerate(times_ms)]
     for each in before:
         stream.add(each)
         assert not stream.is_overdue

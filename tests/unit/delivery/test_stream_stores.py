@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fakes.http_server import Server
-    from mlflow_sysmetrics.delivery.outbox import Point
     from mlflow_sysmetrics.delivery.run_store import RunState, RunStore
+    from mlflow_sysmetrics.sampling.sink import Point
 
 # MLflow's use of SQLAlchemy.
 pytestmark = [

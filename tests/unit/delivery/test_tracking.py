@@ -9,7 +9,6 @@ from mlflow.protos import databricks_pb2
 from mlflow.store.tracking.rest_store import RestStore
 from mlflow.tracking import MlflowClient
 
-from mlflow_sysmetrics.delivery.outbox import Point
 from mlflow_sysmetrics.delivery.rest import RestRunStore
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.run_store import (
@@ -20,6 +19,7 @@ from mlflow_sysmetrics.delivery.run_store import (
     StoreFailed,
 )
 from mlflow_sysmetrics.delivery.tracking import ClientRunStore, open_store
+from mlflow_sysmetrics.sampling.sink import Point
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from pytest_mock import MockerFixture
 
-    from mlflow_sysmetrics.delivery.outbox import Sample
     from mlflow_sysmetrics.delivery.sending import Sending
+    from mlflow_sysmetrics.sampling.sink import Record
 
 pytestmark = pytest.mark.usefixtures("nothing_said")
 
@@ -75,7 +75,7 @@ class Schedule:
             self.sending = self.uploader.open(stream, on_end)
         join_threads(THREAD)
 
-    def put(self, each: Sample) -> None:
+    def put(self, each: Record) -> None:
         self.uploader.put(self.sending, each)
 
     def _answer(self, answer: Exception | Callable[[], object] | None) -> None:

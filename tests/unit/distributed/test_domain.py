@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlflow_sysmetrics.distributed import domain
-from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.host.host import Host
 
 if TYPE_CHECKING:
     from pathlib import Path

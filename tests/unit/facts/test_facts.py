@@ -14,7 +14,8 @@ from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH
 from mlflow_sysmetrics.facts import host_tags, tags_of
 from mlflow_sysmetrics.facts.disk import read_disk
 from mlflow_sysmetrics.facts.probes import Probes
-from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

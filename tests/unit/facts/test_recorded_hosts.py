@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mlflow_sysmetrics.accelerators.inventory import Device, Inventory
 from mlflow_sysmetrics.catalog import TAGS
 from mlflow_sysmetrics.facts import FACTS, tags_of
 from mlflow_sysmetrics.facts.probes import Probes
-from mlflow_sysmetrics.host import Absent, Host
+from mlflow_sysmetrics.host.errors import Absent
+from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources.cgroup import Limits
-from mlflow_sysmetrics.sources.gpu_inventory import Device, Inventory
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
@@ -54,14 +55,14 @@ def _pretend(recorded: dict[str, Any], mocker: MockerFixture) -> None:
     limits = Limits(**recorded["limits"])
     mocker.patch("mlflow_sysmetrics.facts.cpu.read_limits", return_value=limits)
     mocker.patch("mlflow_sysmetrics.facts.memory.read_limits", return_value=limits)
-    open_nvml = mocker.patch("mlflow_sysmetrics.facts.gpu.open_nvml")
-    open_for_metrics = mocker.patch("mlflow_sysmetrics.sources.run_gpus.open_nvml")
+    open_nvml = mocker.patch("mlflow_sysmetrics.accelerators.facts.open_nvml")
+    open_for_metrics = mocker.patch("mlflow_sysmetrics.accelerators.run_gpus.open_nvml")
     if recorded["nvml"] is None:
         absence = Absent("no NVIDIA driver library (libnvidia-ml) on this host")
         open_nvml.side_effect = open_for_metrics.side_effect = absence
     else:
         inventory = _inventory(recorded["nvml"])
-        for module in ("facts.gpu", "sources.run_gpus"):
+        for module in ("accelerators.facts", "accelerators.run_gpus"):
             mocker.patch(f"mlflow_sysmetrics.{module}.read_inventory", return_value=inventory)
 
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlflow_sysmetrics.facts.scheduler import read_kubernetes, read_slurm
-from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
 
 if TYPE_CHECKING:
     from pathlib import Path

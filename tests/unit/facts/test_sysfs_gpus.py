@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlflow_sysmetrics.facts.gpu import read_gpu, read_gpu_metrics
-from mlflow_sysmetrics.host import Absent, Host, Unavailable
-from mlflow_sysmetrics.sources.gpu_inventory import Device, Inventory
+from mlflow_sysmetrics.accelerators.facts import read_gpu, read_gpu_metrics
+from mlflow_sysmetrics.accelerators.inventory import Device, Inventory
+from mlflow_sysmetrics.host.errors import Absent, Unavailable
+from mlflow_sysmetrics.host.host import Host
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
@@ -24,8 +25,8 @@ NO_NVIDIA = "no NVIDIA driver library (libnvidia-ml) on this host"
 @pytest.fixture(autouse=True)
 def _no_nvidia(mocker: MockerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither NVML nor nvidia-smi."""
-    mocker.patch("mlflow_sysmetrics.facts.gpu.open_nvml", side_effect=Absent(NO_NVIDIA))
-    mocker.patch("mlflow_sysmetrics.sources.run_gpus.open_nvml", side_effect=Absent(NO_NVIDIA))
+    mocker.patch("mlflow_sysmetrics.accelerators.facts.open_nvml", side_effect=Absent(NO_NVIDIA))
+    mocker.patch("mlflow_sysmetrics.accelerators.run_gpus.open_nvml", side_effect=Absent(NO_NVIDIA))
     monkeypatch.setenv("PATH", str(tmp_path))
 
 
@@ -68,10 +69,10 @@ def test_a_gpu_that_does_not_tell_its_memory_has_none() -> None:
 
 
 def test_those_of_several_makers_are_told_together(mocker: MockerFixture) -> None:
-    mocker.patch("mlflow_sysmetrics.facts.gpu.open_nvml")
+    mocker.patch("mlflow_sysmetrics.accelerators.facts.open_nvml")
     nvidias = tuple(Device(index, "NVIDIA RTX A6000", 51_527_024_640, None) for index in range(2))
     mocker.patch(
-        "mlflow_sysmetrics.facts.gpu.read_inventory",
+        "mlflow_sysmetrics.accelerators.facts.read_inventory",
         return_value=Inventory("560.35.03", "12.6", nvidias),
     )
 
@@ -94,7 +95,9 @@ def test_the_driver_that_metrics_come_from_is_told(name: str, source: str) -> No
 def test_a_silent_nvidia_gpu_is_told_beside_one_that_is_read(
     tmp_path: Path, mocker: MockerFixture
 ) -> None:
-    mocker.patch("mlflow_sysmetrics.sources.run_gpus.open_nvml", side_effect=Unavailable(NO_NVIDIA))
+    mocker.patch(
+        "mlflow_sysmetrics.accelerators.run_gpus.open_nvml", side_effect=Unavailable(NO_NVIDIA)
+    )
     shutil.copytree(DATA / "i915-laptop", tmp_path / "host")
     shutil.copytree(DATA / "i915-beside-nvidia/sys/bus", tmp_path / "host/sys/bus")
 

@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mlflow_sysmetrics.catalog.units import gigabytes
 from mlflow_sysmetrics.facts.cpu import read_cpu_limit
 from mlflow_sysmetrics.facts.memory import read_memory, read_memory_limit
 from mlflow_sysmetrics.facts.system import read_os, windows_name
-from mlflow_sysmetrics.facts.units import gigabytes
-from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources.cgroup import Limits
 
 if TYPE_CHECKING:

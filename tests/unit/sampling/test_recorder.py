@@ -1,20 +1,15 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fakes.simulation import Simulation
-from mlflow_sysmetrics.delivery.outbox import Point
-from mlflow_sysmetrics.delivery.run_address import RunAddress
-from mlflow_sysmetrics.delivery.sending import Sending
-from mlflow_sysmetrics.delivery.stream import Stream
-from mlflow_sysmetrics.delivery.uploader import Uploader
 from mlflow_sysmetrics.sampling import recorder as recorder_module
-from mlflow_sysmetrics.sampling.collector_set import CollectorSet
 from mlflow_sysmetrics.sampling.recorder import Recorder
+from mlflow_sysmetrics.sampling.runners import CollectorSet
 from mlflow_sysmetrics.sampling.sampler import Sampler
+from mlflow_sysmetrics.sampling.sink import Point, Sink
 from mlflow_sysmetrics.sampling.window import Readings
 from mlflow_sysmetrics.settings import Settings
 
@@ -31,28 +26,22 @@ OPENED_MS = 1_700_000_000_000
 
 
 class Bench:
-    """What surrounds a recorder: time, a sampler and an uploader that note what they are asked."""
+    """What surrounds a recorder: time, a sampler and a sink that note what they are asked."""
 
     def __init__(self, mocker: MockerFixture) -> None:
         self.clock = Simulation()
         self.collectors: Mock = mocker.create_autospec(CollectorSet, instance=True)
         self.collectors.is_gone.return_value = False
         self.sampler: Mock = mocker.create_autospec(Sampler, instance=True)
-        self.uploader: Mock = mocker.create_autospec(Uploader, instance=True)
-        self.stream: Mock = mocker.create_autospec(Stream, instance=True)
-        self.stream.address = RunAddress("1", "http://somewhere", "system/")
-        self.sending = Sending(self.stream)
-        self.uploader.open.return_value = self.sending
-        self.uploader.close.return_value = 0
+        self.sink: Mock = mocker.create_autospec(Sink, instance=True)
         mocker.patch.object(recorder_module, "time", self.clock)
 
     def opened(self, settings: Settings, **arguments: Any) -> Recorder:  # noqa: ANN401 - the rest
         recorder = Recorder(
             settings,
             self.collectors,
-            self.stream,
+            self.sink,
             self.sampler,
-            self.uploader,
             self.clock,
             **arguments,
         )
@@ -74,9 +63,11 @@ class Bench:
 
     @property
     def logged(self) -> list[Point]:
-        puts = [call.args for call in self.uploader.put.call_args_list]
-        assert all(sending is self.sending for sending, _ in puts)
-        return [point for _, sample in puts for point in sample.points(first_step=0)]
+        return [
+            point
+            for call in self.sink.put.call_args_list
+            for point in call.args[0].points(first_step=0)
+        ]
 
 
 @pytest.fixture
@@ -89,10 +80,9 @@ def take(bench: Bench, recorder: Recorder, time_s: float, **values: float) -> No
     recorder.take(bench.sample(**values))
 
 
-def test_opening_begins_sampling_and_sending(bench: Bench) -> None:
+def test_opening_begins_sampling(bench: Bench) -> None:
     recorder = bench.opened(Settings(sampling_interval_s=2.5))
 
-    bench.uploader.open.assert_called_once_with(bench.stream, None)
     bench.sampler.subscribe.assert_called_once_with(recorder)
     assert recorder.interval_s == 2.5
 
@@ -163,7 +153,7 @@ def test_samples_share_their_keys(bench: Bench) -> None:
         made_anew = f"gpu_{tick // 3}_utilization_percentage"
         take(bench, recorder, tick * 10.0, **{made_anew: 1.0, "process/num_threads": 4.0})
 
-    first, second = (call.args[1].values for call in bench.uploader.put.call_args_list)
+    first, second = (call.args[0].values for call in bench.sink.put.call_args_list)
     assert first.keys() == {"gpu_0_utilization_percentage", "loader/num_threads"}
     assert all(key is same for key, same in zip(first, second, strict=True))
 
@@ -174,7 +164,7 @@ def test_sampling_that_cannot_begin_ends_sending(bench: Bench) -> None:
     with pytest.raises(RuntimeError, match="shutdown"):
         bench.opened(Settings())
 
-    bench.uploader.end.assert_called_once_with(bench.sending)
+    bench.sink.end.assert_called_once_with()
 
 
 # The end
@@ -224,7 +214,7 @@ def test_a_run_under_a_second_that_saw_no_tick_is_not_logged(bench: Bench) -> No
     bench.sampler.unsubscribe.assert_called_once_with(recorder)
     bench.sampler.finish.assert_not_called()
     assert bench.logged == []
-    bench.uploader.close.assert_called_once()
+    bench.sink.close.assert_called_once()
 
 
 @pytest.mark.parametrize("samples_before_logging", [1, 100])
@@ -263,7 +253,7 @@ def test_the_last_sample_the_store_and_the_disk_share_the_flush_timeout(
     recorder.close()
 
     bench.sampler.finish.assert_called_once_with(recorder, for_sample_s)
-    bench.uploader.close.assert_called_once_with(bench.sending, for_store_s - for_sample_s)
+    bench.sink.close.assert_called_once_with(for_store_s - for_sample_s)
 
 
 def test_the_end_begins_to_send_before_it_waits(bench: Bench) -> None:
@@ -273,11 +263,11 @@ def test_the_end_begins_to_send_before_it_waits(bench: Bench) -> None:
 
     recorder.stop(deadline_s=4.5)
     bench.sampler.finish.assert_called_once_with(recorder, 2.5)
-    bench.uploader.end.assert_called_once_with(bench.sending)
-    bench.uploader.close.assert_not_called()
+    bench.sink.end.assert_called_once_with()
+    bench.sink.close.assert_not_called()
 
     recorder.deliver(deadline_s=4.5)
-    bench.uploader.close.assert_called_once_with(bench.sending, 2.5)
+    bench.sink.close.assert_called_once_with(2.5)
 
 
 def test_a_deadline_that_has_passed_is_no_time_to_wait(bench: Bench) -> None:
@@ -286,7 +276,7 @@ def test_a_deadline_that_has_passed_is_no_time_to_wait(bench: Bench) -> None:
 
     recorder.deliver(deadline_s=5.0)
 
-    bench.uploader.close.assert_called_once_with(bench.sending, -2.0)  # the disk has less, too
+    bench.sink.close.assert_called_once_with(-2.0)  # the disk has less, too
 
 
 def test_ctrl_c_at_the_end_does_not_cost_what_there_is(bench: Bench) -> None:
@@ -299,40 +289,7 @@ def test_ctrl_c_at_the_end_does_not_cost_what_there_is(bench: Bench) -> None:
         recorder.close()
 
     assert [point.value for point in bench.logged] == [1.0]
-    bench.uploader.close.assert_called_once_with(bench.sending, 4.0)
-
-
-_LATER = ", and later by `mlflow-sysmetrics upload` (they are kept in /left/1.spool)"
-
-
-@pytest.mark.parametrize(
-    ("at_risk", "fate"),
-    [
-        (0, f"while this process lives{_LATER}"),
-        (12, "lives; 12 samples are in memory alone, and lost when it ends"),
-        (5, f"lives{_LATER}; 5 samples are in memory alone, and lost when it ends"),
-    ],
-)
-def test_what_was_not_sent_in_time_is_said(
-    bench: Bench, caplog: pytest.LogCaptureFixture, at_risk: int, fate: str
-) -> None:
-    bench.uploader.close.return_value = 12
-    bench.stream.spool_path = Path("/left/1.spool")
-    bench.stream.unpersisted = at_risk
-
-    bench.opened(Settings()).close()
-
-    (message,) = caplog.messages
-    assert message.startswith("mlflow-sysmetrics: 12 samples of run 1 are not sent yet; ")
-    assert message.endswith(fate)
-
-
-def test_what_was_all_sent_is_not_worth_a_word(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
-    bench.opened(Settings()).close()
-
-    assert caplog.messages == []
+    bench.sink.close.assert_called_once_with(4.0)
 
 
 def test_a_run_that_has_ended_is_sampled_no_more_and_waits_for_nothing(bench: Bench) -> None:
@@ -344,8 +301,8 @@ def test_a_run_that_has_ended_is_sampled_no_more_and_waits_for_nothing(bench: Be
 
     assert [point.value for point in bench.logged] == [3.0]
     bench.sampler.unsubscribe.assert_called_once_with(recorder)
-    bench.uploader.end.assert_called_once_with(bench.sending)
-    bench.uploader.close.assert_not_called()
+    bench.sink.end.assert_called_once_with()
+    bench.sink.close.assert_not_called()
 
 
 # The end of the process that is followed

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes.simulation import LONG_S, Simulation, join_threads
-from mlflow_sysmetrics.host import Host
-from mlflow_sysmetrics.sampling.collector_set import CollectorSet
+from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.sampling.runners import CollectorSet
 from mlflow_sysmetrics.sampling.sampler import Sampler
 from mlflow_sysmetrics.sampling.window import Readings
 

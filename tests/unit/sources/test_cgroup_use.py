@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlflow_sysmetrics.host import Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.cgroup import Bound
 from mlflow_sysmetrics.sources.cgroup_use import (

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources.container import SERVICE_ACCOUNT, read_container
 
 if TYPE_CHECKING:

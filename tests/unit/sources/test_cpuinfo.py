@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.cpuinfo import parse_cpuinfo, read_cpu_model
 

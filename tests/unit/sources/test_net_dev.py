@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.net_dev import InterfaceBytes, parse_net_dev, read_net_dev
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from fakes.waiting import eventually
-from mlflow_sysmetrics.host import Host
+from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources import proc_clock
 from mlflow_sysmetrics.sources.proc_clock import has_cpu_clocks, process_clock_ns
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes.fake_proc import FakeProc
-from mlflow_sysmetrics.host import Host, Unavailable
-from mlflow_sysmetrics.sources import proc_listing, proc_newcomers, proc_tree
-from mlflow_sysmetrics.sources.proc_newcomers import Newcomers
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.sources import proc_discovery as proc_newcomers
+from mlflow_sysmetrics.sources import proc_listing, proc_tree
+from mlflow_sysmetrics.sources.proc_discovery import Newcomers
 from mlflow_sysmetrics.sources.proc_pid import CLOCK_TICKS, PAGE_BYTES
 from mlflow_sysmetrics.sources.proc_tree import ProcTree
 

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlflow_sysmetrics.host import Host, Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources.virtualization import read_virtualization
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""GPUs and other accelerators: one folder a vendor, above them what all share."""

@@ -1,0 +1,1 @@
+"""Intel GPUs, read from the kernel's files."""

@@ -1,0 +1,1 @@
+"""Video adapters that Windows lists."""

@@ -1,0 +1,253 @@
+"""A command, or a process that runs already, of any language, monitored into an MLflow run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import mlflow
+import psutil
+from mlflow.exceptions import MlflowException
+
+from mlflow_sysmetrics.cli.launchers import advice_for
+from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.log.addresses import shown_address, shown_text
+from mlflow_sysmetrics.log.text import clean
+from mlflow_sysmetrics.runs.monitors import RunMonitor
+from mlflow_sysmetrics.runs.registry import Opening
+from mlflow_sysmetrics.runs.switch import SYSMONITOR, switched_on
+from mlflow_sysmetrics.sampling.runners import CollectorSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
+
+    from mlflow_sysmetrics.settings import Settings
+
+_RUN_ID = "MLFLOW_RUN_ID"
+_SOURCE_TAG = "mlflow.source.name"
+
+_NOT_EXECUTABLE, _NOT_FOUND, _ENDED_BY_SIGNAL = 126, 127, 128
+"""Exit statuses, as shells give them."""
+
+_SIGNAL_DELAY_S = 0.5
+"""Longest time until a signal is forwarded."""
+
+_FORWARDED = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+)
+
+
+def watch_command(command: Sequence[str], run_id: str | None, settings: Settings) -> int:
+    """Run a command and monitor it; the run begins and ends with it.
+
+    The command finds the run in MLFLOW_RUN_ID, so what it logs itself goes there, too.
+
+    Args:
+        command: What to run.
+        run_id: The run; where it is None that of MLFLOW_RUN_ID, or else a new one.
+        settings: In force for the run.
+
+    Returns:
+        The command's exit status; 128 and the signal's number if one ended it.
+
+    Raises:
+        click.ClickException: The run cannot be begun; then nor is the command.
+    """
+    if shutil.which(command[0]) is None:
+        return _say_why_not(command[0])
+    run_id = _start_run(run_id or os.environ.get(_RUN_ID), clean(shlex.join(command)))
+    with _signals_forwarded() as forward_to:
+        try:
+            process = subprocess.Popen(command, env=_environ_with(run_id))  # noqa: S603 - the user's
+        except OSError as error:
+            _end_run("FAILED")
+            click.echo(f"{command[0]}: {error.strerror}", err=True)
+            return _NOT_EXECUTABLE
+        forward_to(process.pid)
+        _say_where("this command", run_id)
+        _say_what_is_elsewhere(command)
+        with _monitor(process.pid, run_id, settings):
+            _wait_without_reaping(process)
+    status = process.wait()
+    _end_run("FINISHED" if status == 0 else "KILLED" if status < 0 else "FAILED")
+    return status if status >= 0 else _ENDED_BY_SIGNAL - status
+
+
+def watch_process(pid: int, run_id: str | None, settings: Settings) -> None:
+    """Monitor a process until it ends, or until Ctrl-C or SIGTERM.
+
+    A new run is ended with it; the status of one that is given is left to whom it belongs.
+
+    Args:
+        pid: The process.
+        run_id: The run; where it is None that of MLFLOW_RUN_ID, or else a new one.
+        settings: In force for the run.
+
+    Raises:
+        click.ClickException: There is no such process, or a run cannot be begun.
+    """
+    try:
+        process = psutil.Process(pid)
+        command = process.cmdline()
+        source = clean(shlex.join(command) or process.name())
+    except psutil.Error as error:
+        raise click.ClickException(str(error)) from error
+    given = run_id or os.environ.get(_RUN_ID)
+    into = given or _start_run(None, source)
+    _say_where(f"process {pid} ({source})", into)
+    _say_what_is_elsewhere(command)
+    at_sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    try:
+        with suppress(KeyboardInterrupt), _monitor(pid, into, settings):
+            process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, at_sigterm)
+    if given is None:
+        _end_run("FINISHED")
+
+
+def _say_why_not(name: str) -> int:
+    """Say why a command cannot be run, and give the exit status for that."""
+    if os.path.dirname(name) and Path(name).exists():  # noqa: PTH120 - a Path drops the `./`
+        click.echo(f"{name}: is not executable", err=True)
+        return _NOT_EXECUTABLE
+    click.echo(f"{name}: there is no such command", err=True)
+    return _NOT_FOUND
+
+
+def _start_run(run_id: str | None, source: str) -> str:
+    """Begin a new run, or take up one that is given; its monitor is ours, not MLflow's.
+
+    Raises:
+        click.ClickException: MLflow cannot.
+    """
+    tags = None if run_id else {_SOURCE_TAG: source}
+    try:
+        run = mlflow.start_run(run_id=run_id, tags=tags, log_system_metrics=False)
+    except MlflowException as error:
+        reason = shown_text(error, mlflow.get_tracking_uri())
+        raise click.ClickException(f"no run to log to: {reason}") from error
+    return str(run.info.run_id)
+
+
+def _end_run(status: str) -> None:
+    try:
+        with redirect_stdout(sys.stderr):  # MLflow prints where the run is; stdout is the command's
+            mlflow.end_run(status)
+    except Exception as error:  # noqa: BLE001 - the command's exit status is passed on all the same
+        reason = shown_text(error, mlflow.get_tracking_uri())
+        click.echo(f"The run's status could not be set to {status}: {reason}", err=True)
+
+
+def _say_where(what: str, run_id: str) -> None:
+    store = shown_address(mlflow.get_tracking_uri())
+    click.echo(f"Watching {what} into run {run_id} of {store}", err=True)
+
+
+def _say_what_is_elsewhere(command: Sequence[str]) -> None:
+    """Say what to write instead where the command only waits for processes elsewhere."""
+    advice = advice_for(command, os.environ)
+    if advice is not None:
+        click.echo(advice, err=True)
+
+
+@contextmanager
+def _monitor(pid: int, run_id: str, settings: Settings) -> Iterator[None]:
+    """All collectors of the host, for another process in place of our own."""
+    opening = Opening(
+        run_id,
+        mlflow.get_tracking_uri(),
+        settings,
+        resumed=True,
+        collectors=CollectorSet(Host(pid=pid, environ=_environ_seen_by(pid))),
+    )
+    with RunMonitor(opening):
+        yield
+
+
+def _environ_seen_by(pid: int) -> dict[str, str]:
+    """The process's environment, which names its GPUs, with our settings."""
+    try:
+        environ = psutil.Process(pid).environ()
+    except psutil.Error:
+        environ = dict(os.environ)
+    ours = {name: text for name, text in os.environ.items() if name.startswith("MLFLOW_")}
+    return environ | ours
+
+
+def _environ_with(run_id: str) -> dict[str, str]:
+    """The command's environment: it logs to the same run, and does not monitor it once more.
+
+    While `sysmonitor` is on, a process that joins the run stands by, and runs that it opens beside
+    that one (Lightning's logger does) are sampled. MLflow's own monitor would do otherwise.
+    """
+    environ = {**os.environ, _RUN_ID: run_id, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    if not switched_on(SYSMONITOR):
+        environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "false"
+    return environ
+
+
+@contextmanager
+def _signals_forwarded() -> Iterator[Callable[[int], None]]:
+    """Hand signals on to the command and let it decide; its end is ours.
+
+    Gives what is to be called with the command's pid; signals that come before wait for that.
+    A signal that is ignored, as under `nohup`, stays so, for the command too.
+    """
+    pids: list[int] = []
+    early: list[int] = []
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        # Ctrl-C at the terminal reaches the whole foreground group, the command included.
+        if number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty():
+            return
+        if not pids:
+            early.append(number)
+        for pid in pids:
+            # Popen.send_signal() would reap it, and its figures for the last sample be lost.
+            with suppress(OSError):
+                os.kill(pid, number)
+
+    def forward_to(pid: int) -> None:
+        pids.append(pid)
+        for number in early:
+            forward(number, None)
+
+    heard = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, forward) for number in heard}
+    try:
+        yield forward_to
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _wait_without_reaping(process: subprocess.Popen[bytes]) -> None:
+    """Wait for its end, and leave its last figures in the process table for the last sample.
+
+    In a thread, for which this one waits in turns: a signal that comes in the moment before a wait
+    begins is handled only when that ends.
+    """
+    waiting = threading.Thread(target=_wait, args=(process,), daemon=True)
+    waiting.start()
+    while waiting.is_alive():
+        waiting.join(_SIGNAL_DELAY_S)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    if hasattr(os, "waitid"):  # not on Windows, nor on macOS before Python 3.13
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    else:
+        process.wait()

@@ -1,1 +1,0 @@
-"""What the command `mlflow-sysmetrics` does; `cli.py` is its face."""

@@ -1,0 +1,1 @@
+"""The only way to the machine: files, commands, clock, threads and forks."""

@@ -1,0 +1,127 @@
+"""A command that goes on printing, of which only the latest line counts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from mlflow_sysmetrics.host.commands import find_command
+from mlflow_sysmetrics.host.errors import Transient, Unavailable, unavailable
+from mlflow_sysmetrics.host.outside import start_outside
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LINE_BYTES = 1 << 20
+
+_open_streams: weakref.WeakSet[CommandStream] = weakref.WeakSet()
+
+
+class CommandStream:
+    """A command that runs beside this process, until it is closed or this process ends.
+
+    A shell starts it and is gone at once, so it is no child of this process: what it uses is not
+    counted as the run's, and it need not be waited for. Without a reader its next line ends it;
+    so it does not outlive this process by more than the time between two lines.
+
+    A forked child of this process lets go of the pipe: there, the stream has ended.
+
+    Args:
+        command: What to run, found on the PATH.
+
+    Raises:
+        Unavailable: It is not installed, or cannot be started.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._name = command[0]
+        self._latest: bytes | None = None
+        self._ended = False
+        self._lock = threading.Lock()
+        self._group, self._descriptor = _start(command)
+        reader = threading.Thread(target=self._read, name="mlflow-sysmetrics-command", daemon=True)
+        try:
+            reader.start()
+        except RuntimeError as error:  # the interpreter is going down
+            os.close(self._descriptor)
+            raise Transient(f"cannot read a command's output: {error}") from error
+        _open_streams.add(self)
+
+    def latest(self) -> str | None:
+        """The last whole line since this was last asked; None where there is none.
+
+        Raises:
+            Unavailable: The command has ended.
+        """
+        with self._lock:  # both at once: the last line comes before the end
+            line, self._latest = self._latest, None
+            has_ended = self._ended
+        if line is not None:
+            return line.decode("utf-8", errors="replace")
+        if has_ended:
+            raise Unavailable(f"{self._name} has ended")
+        return None
+
+    def close(self) -> None:
+        """End the command; may be called twice."""
+        with self._lock:
+            # The group's number may be another's as soon as the command has ended.
+            if not self._ended:
+                with contextlib.suppress(OSError):
+                    os.killpg(self._group, signal.SIGKILL)
+
+    def _read(self) -> None:
+        """Keep the latest line; a thread, for nothing else may wait for the command."""
+        part = b""
+        with contextlib.suppress(OSError):
+            while len(part) <= _LINE_BYTES and (chunk := os.read(self._descriptor, 65536)):
+                *lines, part = (part + chunk).split(b"\n")
+                if lines:
+                    with self._lock:
+                        self._latest = lines[-1]
+        with self._lock:
+            self._ended = True
+        os.close(self._descriptor)
+
+    def after_fork_in_child(self) -> None:
+        """Let go of what the parent reads."""
+        self._lock = threading.Lock()
+        if not self._ended:
+            self._ended = True
+            self._latest = None
+            os.close(self._descriptor)
+
+
+def _start(command: Sequence[str]) -> tuple[int, int]:
+    """Start a command; returns its process group and where its output is read."""
+    executable = find_command(command[0])
+    if executable is None:
+        raise Unavailable(f"{command[0]} is not installed")
+    try:
+        reading, writing = os.pipe()
+    except OSError as error:
+        raise unavailable(command[0], error) from error
+    try:
+        group = start_outside(
+            '"$@" &', [executable, *command[1:]], {**os.environ, "LC_ALL": "C"}, stdout=writing
+        )
+    except OSError as error:
+        os.close(reading)
+        raise unavailable(f"{command[0]} cannot be started", error) from error
+    finally:
+        os.close(writing)
+    return group, reading
+
+
+def _after_fork_in_child() -> None:
+    for stream in list(_open_streams):
+        stream.after_fork_in_child()
+    _open_streams.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,1 @@
+"""Where we attach to MLflow: providers, their switch, patches of its monitor and client."""

@@ -1,0 +1,119 @@
+"""Where we attach to MLflow: two small changes, made when MLflow loads our provider.
+
+When system metrics are on, MLflow's `start_run` imports `SystemMetricsMonitor` from
+`mlflow.system_metrics.system_metrics_monitor`, constructs it, and calls `start()`; `end_run`
+calls `finish()`. So it is since MLflow 2.9. While `sysmonitor` is switched on,
+
+- constructing that class gives ours, a subclass of it;
+- system metrics are on by default, that is, where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is not
+  defined and `start_run` is not asked otherwise.
+
+Nothing of MLflow's is imported before it imports it itself, and while `sysmonitor` is switched
+off MLflow is as it was: the switch is looked at whenever a run opens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from mlflow_sysmetrics.log import warn_once
+from mlflow_sysmetrics.plugin.import_hook import ImportHook
+from mlflow_sysmetrics.runs.switch import SYSMONITOR, switched_on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+MONITOR_MODULE = "mlflow.system_metrics.system_metrics_monitor"
+MARK = "_mlflow_sysmetrics"
+"""Attribute of what of MLflow's is changed already."""
+
+
+def attach() -> None:
+    """Make both changes; calling it again changes nothing.
+
+    Raises:
+        Exception: This MLflow is not as expected.
+    """
+    _default_to_on()
+    module = sys.modules.get(MONITOR_MODULE)
+    if module is not None:
+        _substitute(module)
+    else:
+        _MonitorFinder().install()
+
+
+def is_attached() -> bool:
+    """Whether a run that opens now would be monitored by us; imports MLflow's monitor."""
+    module = importlib.import_module(MONITOR_MODULE)
+    return hasattr(module.SystemMetricsMonitor.__new__, MARK)
+
+
+def _default_to_on() -> None:
+    from mlflow.environment_variables import (  # noqa: PLC0415 - imported only with MLflow
+        MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING as VARIABLE,
+    )
+
+    ask_mlflow: Callable[[], bool | None] = VARIABLE.get
+    if hasattr(ask_mlflow, MARK):
+        return
+
+    def get() -> bool | None:
+        if VARIABLE.defined or not switched_on(SYSMONITOR):
+            return ask_mlflow()
+        return _can_monitor() or ask_mlflow()
+
+    setattr(get, MARK, True)
+    # On the variable's object: through os.environ, child processes would inherit it.
+    VARIABLE.get = get  # type: ignore[method-assign] # that is the seam
+
+
+def _can_monitor() -> bool:
+    """Whether MLflow's monitor can be imported and gives ours; a warning if not.
+
+    Without this, `start_run` would raise where psutil is missing.
+    """
+    try:
+        if is_attached():
+            return True
+        reason = "this version of MLflow is not as expected"
+    except Exception as error:  # noqa: BLE001 - psutil or pynvml broken at import, for example
+        reason = repr(error)
+    warn_once(
+        f"system metrics are not sampled: {reason}. "
+        "Runs go on without them; `mlflow-sysmetrics doctor` says more"
+    )
+    return False
+
+
+def _substitute(module: ModuleType) -> None:
+    """Let `SystemMetricsMonitor(...)` give our subclass while `sysmonitor` is switched on."""
+    original = module.SystemMetricsMonitor
+    if hasattr(original.__new__, MARK):
+        return
+
+    def new(cls: type, *_args: object, **_kwargs: object) -> Any:  # noqa: ANN401 - as object's
+        if cls is original and switched_on(SYSMONITOR):
+            from mlflow_sysmetrics.runs.monitors import SystemMetricsMonitor  # noqa: PLC0415 - heavy
+
+            return object.__new__(SystemMetricsMonitor)
+        return object.__new__(cls)
+
+    setattr(new, MARK, True)
+    original.__new__ = staticmethod(new)
+
+
+class _MonitorFinder(ImportHook):
+    """Waits until MLflow's monitor module is imported, then changes it."""
+
+    @property
+    def module(self) -> str:  # type: ignore[override] # never set
+        return MONITOR_MODULE
+
+    def change(self, module: ModuleType) -> None:
+        # A module without that class: `_can_monitor` says so when a run opens.
+        with contextlib.suppress(AttributeError):
+            _substitute(module)

@@ -1,0 +1,1 @@
+"""Classes with the interface of other packages."""

@@ -1,0 +1,320 @@
+"""When a run opens and when it closes: the open runs of this process, each sampled once."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing.util import Finalize
+from typing import TYPE_CHECKING
+
+from mlflow_sysmetrics.catalog import PREFIX, PROCESS_PREFIX
+from mlflow_sysmetrics.delivery.backlog import Backlog
+from mlflow_sysmetrics.delivery.channel import Channel
+from mlflow_sysmetrics.delivery.run_address import RunAddress, portable_uri
+from mlflow_sysmetrics.delivery.spool import owned_files
+from mlflow_sysmetrics.delivery.stream import Stream
+from mlflow_sysmetrics.delivery.tracking import active_workspace
+from mlflow_sysmetrics.delivery.uploader import Uploader
+from mlflow_sysmetrics.distributed import domain
+from mlflow_sysmetrics.distributed.claim import Claim
+from mlflow_sysmetrics.distributed.standby import Standby
+from mlflow_sysmetrics.facts import host_tags
+from mlflow_sysmetrics.host.file_helper import start_helpers
+from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.log import logger
+from mlflow_sysmetrics.runs import unsampled as unsampled_runs
+from mlflow_sysmetrics.runs.switch import SYSMETRICS, switched_on
+from mlflow_sysmetrics.sampling.recorder import Recorder
+from mlflow_sysmetrics.sampling.runners import CollectorSet
+from mlflow_sysmetrics.sampling.sampler import Sampler
+from mlflow_sysmetrics.settings import matches_any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from mlflow_sysmetrics.settings import Settings
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What is needed to sample for a run.
+
+    Attributes:
+        run_id: The run.
+        tracking_uri: Where it lives.
+        settings: In force for it.
+        resumed: Whether it existed before: then its steps go on, and it gets the host's tags if
+            it has none and they are switched on.
+        collectors: Who is asked; None for those of this host and process.
+        prefix: What the keys of the process tree's metrics begin with, below `system/`.
+        on_end: Called when nothing more is sampled since the process has ended that the metrics
+            are of, or the run. None to go on without the process.
+        others_may_end: Whether the run is ended by code that does not notify us: its status is then
+            asked for now and then, and nothing more is sampled once it has ended.
+    """
+
+    run_id: str
+    tracking_uri: str = field(repr=False)  # may have a password
+    settings: Settings
+    resumed: bool
+    collectors: CollectorSet | None = None
+    prefix: str = PROCESS_PREFIX
+    on_end: Callable[[], None] | None = None
+    others_may_end: bool = False
+
+    @property
+    def key(self) -> tuple[str, str, CollectorSet | None]:
+        """Openings with equal keys are one."""
+        return (portable_uri(self.tracking_uri), self.run_id, self.collectors)
+
+    @property
+    def key_prefix(self) -> str:
+        """What the keys of all metrics begin with."""
+        node_id = self.settings.node_id
+        return PREFIX + (f"{node_id}/" if node_id else "")
+
+    @property
+    def series(self) -> str:
+        """What two openings have in common that would log to the same series."""
+        return "\n".join((*self.key[:2], self.key_prefix + self.prefix))
+
+
+class OpenRun:
+    """A run that is being sampled, held by all who opened it.
+
+    The same run may be opened twice (by two threads, say); it closes when the last one closes it.
+    Where another process of this host samples for it, this one stands by.
+    """
+
+    def __init__(self, opening: Opening, claim: Claim, runs: OpenRuns) -> None:
+        self.key = opening.key
+        self.opening = opening
+        self.claim = claim
+        self.recorder: Recorder | Standby
+        self.holders = 0
+        self._runs = runs
+
+    def close(self) -> None:
+        """Let go of the run; the last to do so waits, within a bound, until all is sent."""
+        # Else it belongs to the process that this one was forked from.
+        if self._runs is _this_process.runs:
+            self._runs.release(self)
+
+
+class OpenRuns:
+    """The open runs of one process, and the threads that serve them.
+
+    Attributes:
+        sampler: Samples for all runs.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.sampler = Sampler(host.clock)
+        self._uploaders: dict[str, Uploader] = {}
+        self._backlog = Backlog()
+        self._host = host
+        self._collectors = CollectorSet(host)
+        self._collectors.load()
+        self._lock = threading.RLock()
+        self._by_key: dict[tuple[str, str, CollectorSet | None], OpenRun] = {}
+
+    def acquire(self, opening: Opening) -> OpenRun:
+        """Open a run, or hold one that is open already."""
+        unsampled_runs.is_sampled(opening.run_id)
+        with self._lock:
+            run = self._by_key.get(opening.key)
+            if run is None:
+                run = self._begin(opening)
+                self._by_key[opening.key] = run
+            run.holders += 1
+            return run
+
+    def has(self, opening: Opening) -> bool:
+        """Whether a run is open that logs to the same series."""
+        with self._lock:
+            return any(run.opening.series == opening.series for run in self._by_key.values())
+
+    def release(self, run: OpenRun) -> None:
+        """Close a run when nobody holds it any more."""
+        with self._lock:
+            run.holders -= 1
+            if run.holders > 0 or self._by_key.get(run.key) is not run:
+                return
+            del self._by_key[run.key]
+        try:
+            run.recorder.close()
+        finally:
+            run.claim.release()
+
+    def close_all(self) -> None:
+        """Close what is still open, at the interpreter's exit, all within one flush timeout."""
+        with self._lock:
+            runs = list(self._by_key.values())
+            self._by_key.clear()
+        left = [run.recorder for run in runs]
+        began_s = time.monotonic()
+        timeout_s = max((each.store_timeout_s for each in left), default=0)
+        with ExitStack() as stack:  # what Ctrl-C ends for one run, it does not for the others
+            for run in runs:
+                stack.callback(run.claim.release)
+            for recorder in reversed(left):
+                stack.callback(recorder.deliver, began_s + timeout_s)
+            for recorder in left:
+                recorder.stop(began_s + timeout_s / 2)
+
+    def _begin(self, opening: Opening) -> OpenRun:
+        """Sample for a run, or stand by while another process of this host does."""
+        here = domain.sampling_domain(self._host)
+        run = OpenRun(opening, Claim(here, opening.series), self)
+        if run.claim.acquire():
+            try:
+                self._record(run, opening)
+            except RuntimeError:
+                run.claim.release()
+                raise
+            return run
+        standby = Standby(run.claim, self._host, self.sampler, partial(self._take_over, run))
+        run.recorder = standby
+        standby.open()
+        standby.warn_if_not_counted(opening.run_id, Claim(here, f"said of run {opening.run_id}"))
+        return run
+
+    def _record(self, run: OpenRun, opening: Opening) -> None:
+        recorder = self._recorder(run, opening)
+        recorder.open()
+        run.recorder = recorder
+
+    def _take_over(self, run: OpenRun) -> None:
+        """Go on where another process has ended."""
+        with self._lock:
+            if self._by_key.get(run.key) is run:
+                self._record(run, replace(run.opening, resumed=True))
+            else:
+                run.claim.release()
+
+    def _end(self, run: OpenRun) -> None:
+        """End a run that someone else has ended."""
+        with self._lock:
+            if self._by_key.get(run.key) is not run:
+                return
+            del self._by_key[run.key]
+        run.recorder.end()
+        run.claim.release()
+        if run.opening.on_end is not None:
+            run.opening.on_end()
+        logger.info("run %s has ended; it is sampled no more", run.key[1])
+
+    def _uploader(self, opening: Opening, folder: Path | None) -> Uploader:
+        uploader = self._uploaders.get(opening.tracking_uri)
+        if uploader is None:
+            uploader = Uploader(opening.tracking_uri, self._backlog)
+            self._uploaders[opening.tracking_uri] = uploader
+            if folder is not None:
+                uploader.send_leftovers(folder)
+        return uploader
+
+    def _recorder(self, run: OpenRun, opening: Opening) -> Recorder:
+        start_helpers(os.curdir, opening.settings.spool_folder)
+        folder = opening.settings.spool_folder
+        stream = Stream(
+            RunAddress(
+                opening.run_id, opening.tracking_uri, opening.key_prefix, active_workspace()
+            ),
+            folder,
+            _tags_of_resumed_run if opening.resumed else None,
+            self._own_prefix(opening) if opening.resumed else None,
+        )
+        on_end = partial(self._end, run) if opening.others_may_end else None
+        return Recorder(
+            opening.settings,
+            opening.collectors or self._collectors,
+            Channel(stream, self._uploader(opening, folder), on_end),
+            self.sampler,
+            self._host.clock,
+            opening.prefix,
+            opening.on_end,
+        )
+
+    def _own_prefix(self, opening: Opening) -> str:
+        """What keys begin with where another host has the usual ones."""
+        may_be_named = not matches_any("sys.hostname", opening.settings.exclude_tags)
+        name = domain.name_of_host(self._host, may_be_named=may_be_named)
+        return f"{opening.key_prefix.rstrip('/')}{'-' if opening.settings.node_id else '/'}{name}/"
+
+
+class _ThisProcess:
+    """The open runs of this process, and its end.
+
+    Attributes:
+        runs: The registry; None before the first run.
+    """
+
+    def __init__(self) -> None:
+        self.runs: OpenRuns | None = None
+        self._lock = threading.RLock()
+        self._is_hooked = False
+
+    def open_runs(self) -> OpenRuns:
+        """The registry, made when it is first needed."""
+        with self._lock:
+            if self.runs is None:
+                self.runs = OpenRuns(Host())
+                self._install_hooks()
+            return self.runs
+
+    def _install_hooks(self) -> None:
+        if not self._is_hooked:  # a forked child inherits what is registered
+            self._is_hooked = True
+            atexit.register(self.close_all)
+        if multiprocessing.parent_process() is not None:  # if forked, it calls no `atexit`
+            Finalize(None, self.close_all, exitpriority=0)
+
+    def close_all(self) -> None:
+        """Close what is open, as the process ends."""
+        if self.runs is not None:
+            self.runs.close_all()
+
+    def after_fork(self) -> None:
+        """A child has none of its parent's threads, runs, or unsent points."""
+        owned_files.disown_all()
+        self.runs = None
+        self._lock = threading.RLock()
+
+
+_this_process = _ThisProcess()
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_this_process.after_fork)
+
+
+def open_run(opening: Opening) -> OpenRun:
+    """Begin to sample for a run; returns at once.
+
+    Raises:
+        RuntimeError: No thread can be started (interpreter shutdown).
+    """
+    return _this_process.open_runs().acquire(opening)
+
+
+def sampler_thread() -> threading.Thread | None:
+    """The thread that samples for all runs of this process; None while no run is open."""
+    runs = _this_process.runs
+    return runs.sampler.thread if runs is not None else None
+
+
+def is_open(opening: Opening) -> bool:
+    """Whether this process already logs what this opening would."""
+    runs = _this_process.runs
+    return runs is not None and runs.has(opening)
+
+
+def _tags_of_resumed_run() -> Mapping[str, str]:
+    """MLflow does not ask context providers when a run is resumed."""
+    return host_tags() if switched_on(SYSMETRICS) else {}

@@ -1,0 +1,43 @@
+"""The collectors, in the order in which they are asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlflow_sysmetrics.accelerators.apple.collector import open_apple
+from mlflow_sysmetrics.accelerators.neuron.collector import open_neuron
+from mlflow_sysmetrics.accelerators.nvidia.collector import open_nvidia
+from mlflow_sysmetrics.accelerators.sysfs_collector import open_amd, open_intel
+from mlflow_sysmetrics.accelerators.tpu.collector import open_tpu
+from mlflow_sysmetrics.collectors.container import open_container
+from mlflow_sysmetrics.collectors.cpu import open_cpu
+from mlflow_sysmetrics.collectors.disk import open_disk
+from mlflow_sysmetrics.collectors.memory import open_memory
+from mlflow_sysmetrics.collectors.network import open_network
+from mlflow_sysmetrics.collectors.pressure import open_pressure
+from mlflow_sysmetrics.collectors.process_tree import open_process_tree
+from mlflow_sysmetrics.sampling.runner import PROCESS_TREE, MayBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlflow_sysmetrics.collectors.contract import Collector
+    from mlflow_sysmetrics.host.host import Host
+
+
+COLLECTORS: tuple[tuple[str, Callable[[Host], Collector]], ...] = (
+    ("cpu", open_cpu),
+    ("memory", open_memory),
+    ("disk", MayBlock(open_disk)),
+    ("network", open_network),
+    (PROCESS_TREE, open_process_tree),
+    ("container", open_container),
+    ("pressure", open_pressure),
+    ("nvidia", MayBlock(open_nvidia)),
+    ("amd", MayBlock(open_amd)),
+    ("intel", MayBlock(open_intel)),
+    ("apple", MayBlock(open_apple)),
+    ("tpu", MayBlock(open_tpu)),
+    ("neuron", open_neuron),
+)
+"""Name and opener of each collector, in the order in which they are asked and shown."""
