@@ -185,7 +185,7 @@ def test_a_disk_that_hangs_holds_up_neither_sampling_nor_the_end_of_a_run(
     lifecycle._this_process.close_all()
 
     assert len(caplog.messages) == 3
-    assert all("are in memory alone" in message for message in caplog.messages)
+    assert all("are in memory only" in message for message in caplog.messages)
 
 
 def test_a_run_on_a_dead_store_holds_no_other_up(bench: Bench) -> None:
