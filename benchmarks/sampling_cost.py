@@ -155,7 +155,7 @@ def _costs_s(ways: Sequence[Way], scenario: Scenario, plan: Plan) -> dict[str, l
         time.sleep(plan.pause_s)
         first = number % len(ways)  # nobody is always the one who finds the caches warm
         for way in (*ways[first:], *ways[:first]):
-            if way.is_dear and number % _DEAR_APART:
+            if way.is_expensive and number % _DEAR_APART:
                 continue
             cost_s, seen = way.cost_s()
             if seen not in {None, scenario.children + 1}:

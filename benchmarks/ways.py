@@ -31,12 +31,12 @@ class Way(NamedTuple):
     Attributes:
         name: What it is called in the results.
         sample: Takes a sample; how many processes it saw, None where it looks at none.
-        is_dear: Whether it is to be measured less often.
+        is_expensive: Whether it is to be measured less often.
     """
 
     name: str
     sample: Callable[[], int | None]
-    is_dear: bool = False
+    is_expensive: bool = False
 
     def cost_s(self) -> tuple[float, int | None]:
         """CPU time that one sample takes, and how many processes it saw."""
@@ -50,10 +50,10 @@ def ways_of_sampling(root_pid: int) -> Sequence[Way]:
     return (
         Way("ours", _ours(root_pid)),
         Way("ours_tree", _our_tree(root_pid)),
-        Way("ours_uss_pss", _our_private_memory(root_pid), is_dear=True),
+        Way("ours_uss_pss", _our_private_memory(root_pid), is_expensive=True),
         Way("mlflow", _mlflow()),
         Way("psutil_tree", TreeByPsutil(root_pid).sample),
-        Way("psutil_tree_uss", TreeByPsutil(root_pid, with_uss=True).sample, is_dear=True),
+        Way("psutil_tree_uss", TreeByPsutil(root_pid, with_uss=True).sample, is_expensive=True),
     )
 
 

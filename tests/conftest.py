@@ -15,7 +15,7 @@ from mlflow_sysmetrics import log as notices
 from mlflow_sysmetrics.delivery import uploader
 from mlflow_sysmetrics.distributed import domain
 from mlflow_sysmetrics.host import forks
-from mlflow_sysmetrics.host.forks import Turn
+from mlflow_sysmetrics.host.forks import ForkOrder
 from mlflow_sysmetrics.sampling import sampler
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fork waits only for those of the test itself."""
-    workers: dict[Turn, WeakValueDictionary[int, Worker]] = {
-        turn: WeakValueDictionary() for turn in Turn
+    workers: dict[ForkOrder, WeakValueDictionary[int, Worker]] = {
+        turn: WeakValueDictionary() for turn in ForkOrder
     }
     monkeypatch.setattr(forks, "_workers", workers)
 

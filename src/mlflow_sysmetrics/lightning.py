@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mlflow_sysmetrics.log import warn_once
 from mlflow_sysmetrics.log.addresses import shown_text
 from mlflow_sysmetrics.runs.monitors import RunMonitor
-from mlflow_sysmetrics.runs.registry import Opening
+from mlflow_sysmetrics.runs.registry import RunRequest
 from mlflow_sysmetrics.settings import Settings
 
 if TYPE_CHECKING:
@@ -111,12 +111,12 @@ class SystemMetricsCallback(*_callbacks()):  # type: ignore[misc] # known only w
         settings = Settings.from_env().overridden(**self._arguments)
         # In a second stage, the logger has ended the run already: then only the stage's end counts.
         return RunMonitor(
-            Opening(
+            RunRequest(
                 logger.run_id,
                 logger.experiment.tracking_uri,
                 settings,
                 resumed=True,
-                others_may_end=True,
+                poll_status=True,
             )
         )
 

@@ -21,7 +21,7 @@ import pytest
 from fakes.fake_proc import FakeProc
 from fakes.simulation import Simulation
 from mlflow_sysmetrics.sampling.collectors import COLLECTORS
-from mlflow_sysmetrics.sampling.runner import Member
+from mlflow_sysmetrics.sampling.runner import CollectorRunner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -178,7 +178,7 @@ def _discover(root: Path, kind: str) -> Iterator[Subject]:
                 continue
             RECORDING.files = set()
             RECORDING.root = host.root
-            member = Member(name, opener, host)
+            member = CollectorRunner(name, opener, host)
             ask(member, host)
             readings = ask(member, host)
             RECORDING.root = None
@@ -195,7 +195,7 @@ def subjects(tmp_path_factory: pytest.TempPathFactory, kind: str) -> list[Subjec
     return list(_discover(tmp_path_factory.mktemp("host"), kind))
 
 
-def ask(member: Member, host: Host) -> dict[str, float]:
+def ask(member: CollectorRunner, host: Host) -> dict[str, float]:
     """One sample, so much later that whatever was put off is tried again."""
     host.clock.pass_time(LATER_S)  # type: ignore[attr-defined] # a Simulation
     member.open()
@@ -273,7 +273,7 @@ def test_a_file_that_is_garbled_between_two_samples_costs_what_it_carries_until_
         for file in subject.files:
             if means_the_end(file, way):
                 continue
-            member = Member(subject.name, dict(COLLECTORS)[subject.name], host)
+            member = CollectorRunner(subject.name, dict(COLLECTORS)[subject.name], host)
             ask(member, host)
             let_processes_work(host)
             path = host.root / file
@@ -304,7 +304,7 @@ def test_what_a_kernel_adds_to_a_file_of_several_lines_costs_nothing(
             if content.count(b"\n") < 2 and way != "NUL bytes after its end":
                 continue
             path.write_bytes(HARMLESS[way](content))
-            member = Member(subject.name, dict(COLLECTORS)[subject.name], host)
+            member = CollectorRunner(subject.name, dict(COLLECTORS)[subject.name], host)
             try:
                 ask(member, host)
                 readings = ask(member, host)
@@ -325,7 +325,7 @@ def test_a_file_that_is_garbled_as_its_collector_opens_costs_no_other_reading(
             path = host.root / file
             content = path.read_bytes()
             garble(path, GARBLED[way](content))
-            member = Member(subject.name, dict(COLLECTORS)[subject.name], host)
+            member = CollectorRunner(subject.name, dict(COLLECTORS)[subject.name], host)
             try:
                 garbled = [ask(member, host) for _ in range(2)][-1]
             finally:

@@ -130,7 +130,7 @@ def processes() -> st.SearchStrategy[list[ProcessUse]]:
         vms_bytes=few,
         fds=few,
         cpu_s=few.map(float),
-        waited_cpu_s=few.map(float),
+        reaped_cpu_s=few.map(float),
         read_bytes=st.none() | few,
         write_bytes=st.none() | few,
     )

@@ -26,7 +26,7 @@ from mlflow_sysmetrics.facts import FACTS, tags_of
 from mlflow_sysmetrics.facts.probes import read_fact
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host
-from mlflow_sysmetrics.sampling.runner import Member
+from mlflow_sysmetrics.sampling.runner import CollectorRunner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -250,7 +250,7 @@ def test_a_figure_that_no_machine_has_is_left_out_whoever_reports_it(
         def collect(self) -> dict[str, float]:
             return {"gpu_0_temperature_celsius": value, "gpu_0_power_usage_watts": 300.0}
 
-    member = Member("odd", lambda _: Odd(), host)
+    member = CollectorRunner("odd", lambda _: Odd(), host)
     member.open()
     sample = member.sample(is_last=False)
 
@@ -337,7 +337,7 @@ def _failing(*errors: Exception) -> Callable[[Host], object]:
 )
 def test_a_collector_that_failed_to_open_is_opened_later(host: Host, failure: Exception) -> None:
     (host.procfs / "meminfo").write_text(MEMINFO)
-    member = Member("memory", _failing(failure, failure), host)  # type: ignore[arg-type] # a collector
+    member = CollectorRunner("memory", _failing(failure, failure), host)  # type: ignore[arg-type] # a collector
     for pause_s in (0.0, 1.0, 2.0):
         assert member.sample(is_last=False) is None
         host.clock.pass_time(pause_s)  # type: ignore[attr-defined] # a Simulation
@@ -354,7 +354,7 @@ def test_a_driver_that_failed_when_a_run_opened_is_asked_again(
     nvml = install_nvml(load_gpu("h100"))
     nvml.answers["nvmlInit"] = error("UNKNOWN")  # also for want of memory
     host = Host(root=tmp_path, system="Linux", environ={}, clock=Simulation(1000.0))
-    member = Member("nvidia", open_nvidia, host)
+    member = CollectorRunner("nvidia", open_nvidia, host)
     member.open()
     assert member.absence is not None
 
@@ -367,7 +367,7 @@ def test_a_driver_that_failed_when_a_run_opened_is_asked_again(
 
 
 def test_what_a_host_does_not_have_is_looked_for_once(host: Host) -> None:
-    member = Member("memory", _failing(Unavailable("no such thing")), host)  # type: ignore[arg-type] # a collector
+    member = CollectorRunner("memory", _failing(Unavailable("no such thing")), host)  # type: ignore[arg-type] # a collector
     member.open()
     host.clock.pass_time(1e6)  # type: ignore[attr-defined] # a Simulation
     member.open()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlflow_sysmetrics.runs.registry import Opening
+from mlflow_sysmetrics.runs.registry import RunRequest
 from mlflow_sysmetrics.settings import Settings
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def test_its_arguments_are_settings(monitor: Mock, package: FakeLightning) -> No
 
     settings = Settings(sampling_interval_s=0.5, samples_before_logging=3, node_id="node-3")
     monitor.assert_called_once_with(
-        Opening("1234", URI, settings, resumed=True, others_may_end=True)
+        RunRequest("1234", URI, settings, resumed=True, poll_status=True)
     )
 
 

@@ -23,7 +23,7 @@ from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.log.addresses import shown_address, shown_text
 from mlflow_sysmetrics.log.text import clean
 from mlflow_sysmetrics.runs.monitors import RunMonitor
-from mlflow_sysmetrics.runs.registry import Opening
+from mlflow_sysmetrics.runs.registry import RunRequest
 from mlflow_sysmetrics.runs.switch import SYSMONITOR, switched_on
 from mlflow_sysmetrics.sampling.runners import CollectorSet
 
@@ -166,7 +166,7 @@ def _say_what_is_elsewhere(command: Sequence[str]) -> None:
 @contextmanager
 def _monitor(pid: int, run_id: str, settings: Settings) -> Iterator[None]:
     """All collectors of the host, for another process in place of our own."""
-    opening = Opening(
+    opening = RunRequest(
         run_id,
         mlflow.get_tracking_uri(),
         settings,

@@ -140,7 +140,7 @@ class TreeTotals:
 
     def _bequeath(self, gone: ProcessUse, alive: Mapping[int, ProcessUse]) -> None:
         heir_pid = self._heir_of(gone, alive)
-        self._cpu_s.bequeath(gone.pid, gone.cpu_s + gone.waited_cpu_s, heir_pid)
+        self._cpu_s.bequeath(gone.pid, gone.cpu_s + gone.reaped_cpu_s, heir_pid)
         if self._inherits_io:
             self._read_bytes.bequeath(gone.pid, gone.read_bytes or 0, heir_pid)
             self._write_bytes.bequeath(gone.pid, gone.write_bytes or 0, heir_pid)
@@ -160,7 +160,7 @@ class TreeTotals:
         return None
 
     def _add(self, before: ProcessUse, use: ProcessUse) -> None:
-        waited_s = use.waited_cpu_s - before.waited_cpu_s
+        waited_s = use.reaped_cpu_s - before.reaped_cpu_s
         self._cpu_s.add(use.pid, use.cpu_s - before.cpu_s, waited_s)
         if use.read_bytes is None or use.write_bytes is None:
             return
@@ -180,4 +180,4 @@ def _is_in(alive: Mapping[int, ProcessUse], use: ProcessUse) -> bool:
 
 
 def _at_birth(use: ProcessUse) -> ProcessUse:
-    return use._replace(cpu_s=0.0, waited_cpu_s=0.0, read_bytes=0, write_bytes=0, cancelled_bytes=0)
+    return use._replace(cpu_s=0.0, reaped_cpu_s=0.0, read_bytes=0, write_bytes=0, cancelled_bytes=0)

@@ -46,7 +46,7 @@ class Backlog:
         stream.add(sample)
         if stream.is_overdue:
             self._writer.ask(stream.persist)
-        self._relieve()
+        self._evict()
 
     def persist(self, stream: Stream, timeout_s: float, *, is_last: bool = False) -> bool:
         """Write to disk what a stream has in memory alone, for no longer than `timeout_s`.
@@ -62,7 +62,7 @@ class Backlog:
         self._writer.do(partial(stream.persist, is_last=is_last), timeout_s)
         return not stream.unpersisted
 
-    def _relieve(self) -> None:
+    def _evict(self) -> None:
         """Where too much waits, let the streams that take most room make some."""
         with self._lock:
             streams = sorted(self._streams, key=lambda each: each.memory_bytes, reverse=True)

@@ -21,7 +21,7 @@ from mlflow_sysmetrics.delivery.run_store import (
 )
 from mlflow_sysmetrics.delivery.sending import Sending
 from mlflow_sysmetrics.delivery.tracking import open_store
-from mlflow_sysmetrics.host.forks import BusyLock, Turn, hold_during_fork
+from mlflow_sysmetrics.host.forks import CallLock, ForkOrder, hold_during_fork
 from mlflow_sysmetrics.log import logger, warn_once
 from mlflow_sysmetrics.log.addresses import shown_address, shown_text
 from mlflow_sysmetrics.sampling.sink import SAVE_TIMEOUT_S
@@ -57,7 +57,7 @@ class Uploader:
     """
 
     def __init__(self, tracking_uri: str, backlog: Backlog) -> None:
-        self.busy = BusyLock()
+        self.busy = CallLock()
         self._tracking_uri = tracking_uri
         self._backlog = backlog
         self._limits = Limits()
@@ -67,9 +67,9 @@ class Uploader:
         self._leftovers: Iterator[Stream | None] = iter(())
         self._looks_for_leftovers = False  # the next step of that is due when nothing else is
         self._asked_s = 0.0  # the store has asked to be left alone until then
-        self._is_in_trouble = False
-        self._waited_in_vain_s = -math.inf
-        hold_during_fork(self, Turn.UPLOADER)
+        self._outage_reported = False
+        self._last_timeout_s = -math.inf
+        hold_during_fork(self, ForkOrder.UPLOADER)
 
     def open(self, stream: Stream, on_end: Callable[[], None] | None = None) -> Sending:
         """Begin to send a stream; returns at once.
@@ -125,7 +125,7 @@ class Uploader:
             Samples that are not sent yet; they are tried on while the process lives.
         """
         now_s = time.monotonic()
-        if now_s - self._waited_in_vain_s < _LONGEST_PAUSE_S:
+        if now_s - self._last_timeout_s < _LONGEST_PAUSE_S:
             timeout_s = min(timeout_s, 0.0)
         deadline_s = now_s + timeout_s
 
@@ -137,7 +137,7 @@ class Uploader:
         try:
             with self._condition:
                 if not self._condition.wait_for(is_over, timeout_s) and timeout_s > 0:
-                    self._waited_in_vain_s = time.monotonic()
+                    self._last_timeout_s = time.monotonic()
         finally:  # also when Ctrl-C ends the wait
             sending.is_awaited = False
             if not sending.is_settled:
@@ -153,13 +153,13 @@ class Uploader:
         while due := self._wait_for_due():
             with self.busy:
                 if isinstance(due, Sending):
-                    self._attend_safely(due)
+                    self._process_safely(due)
                 else:
                     due()
 
-    def _attend_safely(self, sending: Sending) -> None:
+    def _process_safely(self, sending: Sending) -> None:
         try:
-            self._attend(sending)
+            self._process(sending)
         except Exception as error:  # noqa: BLE001 - not even a failure to tell of a failure
             logger.debug("delivery failed: %s", shown_text(repr(error), self._tracking_uri))
             with self._condition:
@@ -206,17 +206,17 @@ class Uploader:
         self._sendings.remove(sending)
         self._backlog.remove(sending.stream)
 
-    def _attend(self, sending: Sending) -> None:
+    def _process(self, sending: Sending) -> None:
         try:
             sent = self._serve(sending)
         except RunGone as reason:
-            self._give_up(sending, reason)
+            self._abandon(sending, reason)
         except Exception as error:  # noqa: BLE001 - one failed request must not end delivery
-            self._put_off(sending, error)
+            self._back_off(sending, error)
         else:
             if sent or sending.is_settled:  # one that can be read need not take anything
                 sending.failures = 0
-                self._waited_in_vain_s = -math.inf
+                self._last_timeout_s = -math.inf
                 self._report_recovery()
             with self._condition:  # before another one is taken up, which may take its time
                 self._condition.notify_all()
@@ -247,14 +247,14 @@ class Uploader:
             if on_end is not None:
                 on_end()
 
-    def _put_off(self, sending: Sending, error: Exception) -> None:
+    def _back_off(self, sending: Sending, error: Exception) -> None:
         sending.failures += 1
         sending.flush_to = None  # with the next attempt goes all that waits then
         is_of_one_run = isinstance(error, _OF_ONE_RUN)
         if sending.is_leftover and (is_of_one_run or sending.failures == _LEFTOVER_ATTEMPTS):
             if not is_of_one_run:
                 self._leftovers = iter(())
-            self._leave(sending, error)
+            self._release(sending, error)
             return
         pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(sending.failures - 1, 10))
         pause_s *= random.uniform(0.5, 1.0)  # noqa: S311 - jitter
@@ -279,8 +279,8 @@ class Uploader:
 
     def _warn_of_outage(self, error: Exception, where: str) -> None:
         """Say it once an outage, however many runs it concerns."""
-        if not self._is_in_trouble:
-            self._is_in_trouble = True
+        if not self._outage_reported:
+            self._outage_reported = True
             logger.warning(
                 "%s takes no metrics now; they are kept %s, and sent when it does: %s",
                 shown_address(self._tracking_uri),
@@ -296,13 +296,13 @@ class Uploader:
         )
 
     def _report_recovery(self) -> None:
-        if self._is_in_trouble and not any(each.failures for each in self._sendings):
-            self._is_in_trouble = False
+        if self._outage_reported and not any(each.failures for each in self._sendings):
+            self._outage_reported = False
             logger.info("metrics are being sent again")
 
-    def _give_up(self, sending: Sending, reason: RunGone) -> None:
+    def _abandon(self, sending: Sending, reason: RunGone) -> None:
         if sending.is_leftover:
-            self._leave(sending, reason)
+            self._release(sending, reason)
             return
         lost = sending.stream.forget()
         sending.failures = 0  # it is in no outage any more
@@ -315,7 +315,7 @@ class Uploader:
             reason,
         )
 
-    def _leave(self, sending: Sending, reason: Exception) -> None:
+    def _release(self, sending: Sending, reason: Exception) -> None:
         """Leave it to a later process, and go on with the next one."""
         logger.debug("%s: %s", sending.stream.address, shown_text(repr(reason)))
         sending.stream.release()

@@ -9,7 +9,7 @@ LONGEST_PAUSE_S = 300.0
 """How long what failed is left alone: each time twice as long, up to this."""
 
 
-class Guard:
+class Backoff:
     """Whether something that may fail is worth another try.
 
     Attributes:

@@ -22,7 +22,7 @@ FORK_WAIT_S = 1.0
 """Longest time that a fork waits for all workers together."""
 
 
-class Turn(Enum):
+class ForkOrder(Enum):
     """The order in which a fork waits: the sampler, which asks collectors, before those."""
 
     UPLOADER = auto()
@@ -30,7 +30,7 @@ class Turn(Enum):
     COLLECTOR = auto()
 
 
-class BusyLock:
+class CallLock:
     """Held by a worker's thread during each call into a library, and by a fork in between."""
 
     def __init__(self) -> None:
@@ -73,23 +73,23 @@ class Worker(Protocol):
             thread, gets a new one.
     """
 
-    busy: BusyLock
+    busy: CallLock
 
 
 class _Held(threading.local):
     """The locks that a thread holds while it forks."""
 
     def __init__(self) -> None:
-        self.locks: list[BusyLock] = []
+        self.locks: list[CallLock] = []
 
 
-_workers: dict[Turn, WeakValueDictionary[int, Worker]] = {
-    turn: WeakValueDictionary() for turn in Turn
+_workers: dict[ForkOrder, WeakValueDictionary[int, Worker]] = {
+    turn: WeakValueDictionary() for turn in ForkOrder
 }
 _held = _Held()
 
 
-def hold_during_fork(worker: Worker, turn: Turn) -> None:
+def hold_during_fork(worker: Worker, turn: ForkOrder) -> None:
     """Let every fork from now on wait until a worker is not busy, and keep it from being so."""
     _workers[turn][id(worker)] = worker
 
@@ -116,7 +116,7 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     _held.locks.clear()
     for worker in _living():
-        worker.busy = BusyLock()
+        worker.busy = CallLock()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_sysmetrics.log import warn_once
 from mlflow_sysmetrics.log.addresses import shown_text
 from mlflow_sysmetrics.plugin.import_hook import ImportHook
-from mlflow_sysmetrics.plugin.monitor_patch import MARK
+from mlflow_sysmetrics.plugin.monitor_patch import PATCHED_ATTR
 from mlflow_sysmetrics.runs import unsampled as unsampled_runs
 from mlflow_sysmetrics.runs.switch import SYSMONITOR, switched_on
 
@@ -102,11 +102,11 @@ def wrap_tracking_client() -> None:
         TrackingServiceClient,
     )
 
-    if hasattr(TrackingServiceClient.create_run, MARK):
+    if hasattr(TrackingServiceClient.create_run, PATCHED_ATTR):
         return
     # Two threads may both come here: wrapped twice, `create_run` still begins only once.
     create_run = _beginning(TrackingServiceClient.create_run)
-    setattr(create_run, MARK, True)
+    setattr(create_run, PATCHED_ATTR, True)
     TrackingServiceClient.create_run = create_run  # type: ignore[method-assign] # that is the seam
     TrackingServiceClient.set_terminated = _ending(  # type: ignore[method-assign] # as above
         TrackingServiceClient.set_terminated
@@ -144,7 +144,7 @@ def _begin(run: Run, client: Any) -> None:  # noqa: ANN401 - MLflow has no types
         from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME  # noqa: PLC0415 - as above
 
         from mlflow_sysmetrics.runs.monitors import RunMonitor  # noqa: PLC0415 - heavy
-        from mlflow_sysmetrics.runs.registry import Opening  # noqa: PLC0415 - heavy
+        from mlflow_sysmetrics.runs.registry import RunRequest  # noqa: PLC0415 - heavy
         from mlflow_sysmetrics.settings import Settings  # noqa: PLC0415 - heavy
 
         # `resolve_tags` always gives that tag: a run without it is another.
@@ -152,12 +152,12 @@ def _begin(run: Run, client: Any) -> None:  # noqa: ANN401 - MLflow has no types
             return
         _expected.until_s = 0.0
         run_id = run.info.run_id
-        opening = Opening(
+        opening = RunRequest(
             run_id,
             client.tracking_uri,
             Settings.from_env(),
             resumed=False,
-            others_may_end=True,
+            poll_status=True,
         )
         _warn_of_other_run(run_id)
         _monitors[run_id] = RunMonitor(opening)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 MONITOR_MODULE = "mlflow.system_metrics.system_metrics_monitor"
-MARK = "_mlflow_sysmetrics"
+PATCHED_ATTR = "_mlflow_sysmetrics"
 """Attribute of what of MLflow's is changed already."""
 
 
@@ -49,7 +49,7 @@ def attach() -> None:
 def is_attached() -> bool:
     """Whether a run that opens now would be monitored by us; imports MLflow's monitor."""
     module = importlib.import_module(MONITOR_MODULE)
-    return hasattr(module.SystemMetricsMonitor.__new__, MARK)
+    return hasattr(module.SystemMetricsMonitor.__new__, PATCHED_ATTR)
 
 
 def _default_to_on() -> None:
@@ -58,7 +58,7 @@ def _default_to_on() -> None:
     )
 
     ask_mlflow: Callable[[], bool | None] = VARIABLE.get
-    if hasattr(ask_mlflow, MARK):
+    if hasattr(ask_mlflow, PATCHED_ATTR):
         return
 
     def get() -> bool | None:
@@ -66,7 +66,7 @@ def _default_to_on() -> None:
             return ask_mlflow()
         return _can_monitor() or ask_mlflow()
 
-    setattr(get, MARK, True)
+    setattr(get, PATCHED_ATTR, True)
     # On the variable's object: through os.environ, child processes would inherit it.
     VARIABLE.get = get  # type: ignore[method-assign] # that is the seam
 
@@ -92,7 +92,7 @@ def _can_monitor() -> bool:
 def _substitute(module: ModuleType) -> None:
     """Let `SystemMetricsMonitor(...)` give our subclass while `sysmonitor` is switched on."""
     original = module.SystemMetricsMonitor
-    if hasattr(original.__new__, MARK):
+    if hasattr(original.__new__, PATCHED_ATTR):
         return
 
     def new(cls: type, *_args: object, **_kwargs: object) -> Any:  # noqa: ANN401 - as object's
@@ -102,7 +102,7 @@ def _substitute(module: ModuleType) -> None:
             return object.__new__(SystemMetricsMonitor)
         return object.__new__(cls)
 
-    setattr(new, MARK, True)
+    setattr(new, PATCHED_ATTR, True)
     original.__new__ = staticmethod(new)
 
 

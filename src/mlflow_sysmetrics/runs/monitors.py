@@ -28,7 +28,7 @@ class RunMonitor:
         opening: The run, and what is sampled for it.
     """
 
-    def __init__(self, opening: lifecycle.Opening) -> None:
+    def __init__(self, opening: lifecycle.RunRequest) -> None:
         self.opening = opening
         self.open_run: lifecycle.OpenRun | None = None
         for problem in opening.settings.problems:
@@ -95,7 +95,7 @@ class SystemMetricsMonitor(MlflowSystemMetricsMonitor):
         }
         unset = {name: v for name, v in arguments.items() if name not in settings.origins}
         self._monitor = RunMonitor(
-            lifecycle.Opening(
+            lifecycle.RunRequest(
                 run_id,
                 tracking_uri or mlflow.get_tracking_uri(),
                 settings.overridden(**unset),
@@ -116,7 +116,7 @@ class SystemMetricsMonitor(MlflowSystemMetricsMonitor):
         """End: a last sample, and at most the flush timeout until all is sent; raises nothing."""
         open_run = self._monitor.open_run
         self._monitor.finish()
-        if open_run is not None and open_run.holders > 0:
+        if open_run is not None and open_run.refcount > 0:
             self._wait_for_next_end(open_run)
 
     def _wait_for_next_end(self, open_run: lifecycle.OpenRun) -> None:
@@ -175,11 +175,11 @@ def monitor(
         node_id=node_id,
     )
     return RunMonitor(
-        lifecycle.Opening(
+        lifecycle.RunRequest(
             run_id,
             tracking_uri or mlflow.get_tracking_uri(),
             settings,
             resumed=True,
-            others_may_end=True,
+            poll_status=True,
         )
     )

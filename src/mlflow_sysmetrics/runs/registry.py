@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Opening:
+class RunRequest:
     """What is needed to sample for a run.
 
     Attributes:
@@ -56,7 +56,7 @@ class Opening:
         prefix: What the keys of the process tree's metrics begin with, below `system/`.
         on_end: Called when nothing more is sampled since the process has ended that the metrics
             are of, or the run. None to go on without the process.
-        others_may_end: Whether the run is ended by code that does not notify us: its status is then
+        poll_status: Whether the run is ended by code that does not notify us: its status is then
             asked for now and then, and nothing more is sampled once it has ended.
     """
 
@@ -67,7 +67,7 @@ class Opening:
     collectors: CollectorSet | None = None
     prefix: str = PROCESS_PREFIX
     on_end: Callable[[], None] | None = None
-    others_may_end: bool = False
+    poll_status: bool = False
 
     @property
     def key(self) -> tuple[str, str, CollectorSet | None]:
@@ -93,12 +93,12 @@ class OpenRun:
     Where another process of this host samples for it, this one stands by.
     """
 
-    def __init__(self, opening: Opening, claim: Claim, runs: OpenRuns) -> None:
+    def __init__(self, opening: RunRequest, claim: Claim, runs: OpenRuns) -> None:
         self.key = opening.key
         self.opening = opening
         self.claim = claim
         self.recorder: Recorder | Standby
-        self.holders = 0
+        self.refcount = 0
         self._runs = runs
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ class OpenRuns:
         self._lock = threading.RLock()
         self._by_key: dict[tuple[str, str, CollectorSet | None], OpenRun] = {}
 
-    def acquire(self, opening: Opening) -> OpenRun:
+    def acquire(self, opening: RunRequest) -> OpenRun:
         """Open a run, or hold one that is open already."""
         unsampled_runs.is_sampled(opening.run_id)
         with self._lock:
@@ -133,10 +133,10 @@ class OpenRuns:
             if run is None:
                 run = self._begin(opening)
                 self._by_key[opening.key] = run
-            run.holders += 1
+            run.refcount += 1
             return run
 
-    def has(self, opening: Opening) -> bool:
+    def has(self, opening: RunRequest) -> bool:
         """Whether a run is open that logs to the same series."""
         with self._lock:
             return any(run.opening.series == opening.series for run in self._by_key.values())
@@ -144,8 +144,8 @@ class OpenRuns:
     def release(self, run: OpenRun) -> None:
         """Close a run when nobody holds it any more."""
         with self._lock:
-            run.holders -= 1
-            if run.holders > 0 or self._by_key.get(run.key) is not run:
+            run.refcount -= 1
+            if run.refcount > 0 or self._by_key.get(run.key) is not run:
                 return
             del self._by_key[run.key]
         try:
@@ -169,7 +169,7 @@ class OpenRuns:
             for recorder in left:
                 recorder.stop(began_s + timeout_s / 2)
 
-    def _begin(self, opening: Opening) -> OpenRun:
+    def _begin(self, opening: RunRequest) -> OpenRun:
         """Sample for a run, or stand by while another process of this host does."""
         here = domain.sampling_domain(self._host)
         run = OpenRun(opening, Claim(here, opening.series), self)
@@ -186,7 +186,7 @@ class OpenRuns:
         standby.warn_if_not_counted(opening.run_id, Claim(here, f"said of run {opening.run_id}"))
         return run
 
-    def _record(self, run: OpenRun, opening: Opening) -> None:
+    def _record(self, run: OpenRun, opening: RunRequest) -> None:
         recorder = self._recorder(run, opening)
         recorder.open()
         run.recorder = recorder
@@ -211,7 +211,7 @@ class OpenRuns:
             run.opening.on_end()
         logger.info("run %s has ended; it is sampled no more", run.key[1])
 
-    def _uploader(self, opening: Opening, folder: Path | None) -> Uploader:
+    def _uploader(self, opening: RunRequest, folder: Path | None) -> Uploader:
         uploader = self._uploaders.get(opening.tracking_uri)
         if uploader is None:
             uploader = Uploader(opening.tracking_uri, self._backlog)
@@ -220,7 +220,7 @@ class OpenRuns:
                 uploader.send_leftovers(folder)
         return uploader
 
-    def _recorder(self, run: OpenRun, opening: Opening) -> Recorder:
+    def _recorder(self, run: OpenRun, opening: RunRequest) -> Recorder:
         start_helpers(os.curdir, opening.settings.spool_folder)
         folder = opening.settings.spool_folder
         stream = Stream(
@@ -231,7 +231,7 @@ class OpenRuns:
             _tags_of_resumed_run if opening.resumed else None,
             self._own_prefix(opening) if opening.resumed else None,
         )
-        on_end = partial(self._end, run) if opening.others_may_end else None
+        on_end = partial(self._end, run) if opening.poll_status else None
         return Recorder(
             opening.settings,
             opening.collectors or self._collectors,
@@ -242,7 +242,7 @@ class OpenRuns:
             opening.on_end,
         )
 
-    def _own_prefix(self, opening: Opening) -> str:
+    def _own_prefix(self, opening: RunRequest) -> str:
         """What keys begin with where another host has the usual ones."""
         may_be_named = not matches_any("sys.hostname", opening.settings.exclude_tags)
         name = domain.name_of_host(self._host, may_be_named=may_be_named)
@@ -294,7 +294,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_this_process.after_fork)
 
 
-def open_run(opening: Opening) -> OpenRun:
+def open_run(opening: RunRequest) -> OpenRun:
     """Begin to sample for a run; returns at once.
 
     Raises:
@@ -309,7 +309,7 @@ def sampler_thread() -> threading.Thread | None:
     return runs.sampler.thread if runs is not None else None
 
 
-def is_open(opening: Opening) -> bool:
+def is_open(opening: RunRequest) -> bool:
     """Whether this process already logs what this opening would."""
     runs = _this_process.runs
     return runs is not None and runs.has(opening)

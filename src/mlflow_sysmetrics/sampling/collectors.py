@@ -16,7 +16,7 @@ from mlflow_sysmetrics.collectors.memory import open_memory
 from mlflow_sysmetrics.collectors.network import open_network
 from mlflow_sysmetrics.collectors.pressure import open_pressure
 from mlflow_sysmetrics.collectors.process_tree import open_process_tree
-from mlflow_sysmetrics.sampling.runner import PROCESS_TREE, MayBlock
+from mlflow_sysmetrics.sampling.runner import PROCESS_TREE, BlockingCollector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 COLLECTORS: tuple[tuple[str, Callable[[Host], Collector]], ...] = (
     ("cpu", open_cpu),
     ("memory", open_memory),
-    ("disk", MayBlock(open_disk)),
+    ("disk", BlockingCollector(open_disk)),
     ("network", open_network),
     (PROCESS_TREE, open_process_tree),
     ("container", open_container),
     ("pressure", open_pressure),
-    ("nvidia", MayBlock(open_nvidia)),
-    ("amd", MayBlock(open_amd)),
-    ("intel", MayBlock(open_intel)),
-    ("apple", MayBlock(open_apple)),
-    ("tpu", MayBlock(open_tpu)),
+    ("nvidia", BlockingCollector(open_nvidia)),
+    ("amd", BlockingCollector(open_amd)),
+    ("intel", BlockingCollector(open_intel)),
+    ("apple", BlockingCollector(open_apple)),
+    ("tpu", BlockingCollector(open_tpu)),
     ("neuron", open_neuron),
 )
 """Name and opener of each collector, in the order in which they are asked and shown."""

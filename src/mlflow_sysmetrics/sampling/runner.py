@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from mlflow_sysmetrics.collectors.rate_limit import CpuBudget
-from mlflow_sysmetrics.host.backoff import Guard
+from mlflow_sysmetrics.host.backoff import Backoff
 from mlflow_sysmetrics.host.errors import (
     Absent,
     Transient,
@@ -37,7 +37,7 @@ _HEAD_START_S = 2.0
 
 
 @runtime_checkable
-class ExpectsLast(Protocol):
+class HasLastSample(Protocol):
     """A collector that takes more trouble over the last sample of a run."""
 
     def expect_last(self) -> None:
@@ -53,7 +53,7 @@ class Explains(Protocol):
 
 
 @dataclass(frozen=True)
-class MayBlock:
+class BlockingCollector:
     """An opener of a collector whose calls may block for seconds: it gets a thread of its own.
 
     Attributes:
@@ -67,7 +67,7 @@ class MayBlock:
         return self.open(host)
 
 
-class Member:
+class CollectorRunner:
     """A collector that is opened when it is first asked.
 
     Where that fails it is tried again at growing intervals, unless the host does not have what
@@ -100,7 +100,7 @@ class Member:
         self._collector: Collector | None = None
         self._budget = CpuBudget(CPU_SHARE, host.clock.now_s() - _HEAD_START_S, math.inf)
         self._is_stretched = False
-        self._opening = Guard()
+        self._opening = Backoff()
 
     @property
     def may_be_opened(self) -> bool:
@@ -149,7 +149,7 @@ class Member:
         collector = self._collector
         if collector is None:
             return None
-        if is_last and isinstance(collector, ExpectsLast):
+        if is_last and isinstance(collector, HasLastSample):
             collector.expect_last()
         if not (is_last or self._is_affordable()):
             return None

@@ -6,15 +6,15 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host.forks import BusyLock, Turn, hold_during_fork
+from mlflow_sysmetrics.host.forks import CallLock, ForkOrder, hold_during_fork
 from mlflow_sysmetrics.log import warn_of_shortage
 
 if TYPE_CHECKING:
-    from mlflow_sysmetrics.sampling.runner import Member
+    from mlflow_sysmetrics.sampling.runner import CollectorRunner
     from mlflow_sysmetrics.sampling.window import Readings
 
 
-class MemberThread:
+class RunnerThread:
     """Asks a member, and lets nobody else wait for it; what comes late is there the next time.
 
     Each asking has a new thread: between two there is none to end, or to see to in a fork.
@@ -26,12 +26,12 @@ class MemberThread:
         busy: Held while the member is asked; a fork waits for it.
     """
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: CollectorRunner) -> None:
         self.member = member
-        self.busy = BusyLock()
+        self.busy = CallLock()
         self._thread: threading.Thread | None = None
         self._done: deque[tuple[Readings | None, float]] = deque()
-        hold_during_fork(self, Turn.COLLECTOR)
+        hold_during_fork(self, ForkOrder.COLLECTOR)
 
     def begin(self, *, is_last: bool = False, only_open: bool = False) -> bool:
         """Ask for a sample and return at once; False where there is none to wait for.

@@ -6,10 +6,10 @@ import math
 import time
 from typing import TYPE_CHECKING, TypeAlias
 
-from mlflow_sysmetrics.host.backoff import Guard
+from mlflow_sysmetrics.host.backoff import Backoff
 from mlflow_sysmetrics.log import warn_once
-from mlflow_sysmetrics.sampling.runner import PROCESS_TREE, MayBlock, Member
-from mlflow_sysmetrics.sampling.runner_thread import MemberThread
+from mlflow_sysmetrics.sampling.runner import PROCESS_TREE, BlockingCollector, CollectorRunner
+from mlflow_sysmetrics.sampling.runner_thread import RunnerThread
 from mlflow_sysmetrics.sampling.window import Readings
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ class CollectorSet:
     def __init__(self, host: Host, openers: Callable[[], Openers] = default_openers) -> None:
         self._host = host
         self._openers: Callable[[], Openers] | None = openers
-        self._importing = Guard()
-        self._members: list[Member] = []
-        self._threads: dict[Member, MemberThread] = {}  # of those that may block
+        self._importing = Backoff()
+        self._members: list[CollectorRunner] = []
+        self._threads: dict[CollectorRunner, RunnerThread] = {}  # of those that may block
         self._latest: list[Readings] = []
         self._latest_s = -math.inf
 
@@ -102,10 +102,10 @@ class CollectorSet:
         self._openers = None
         self._importing.succeed()
         for name, opener in named:
-            member = Member(name, opener, self._host)
+            member = CollectorRunner(name, opener, self._host)
             self._members.append(member)
-            if isinstance(opener, MayBlock):
-                self._threads[member] = MemberThread(member)
+            if isinstance(opener, BlockingCollector):
+                self._threads[member] = RunnerThread(member)
             elif name == PROCESS_TREE:
                 member.open()  # what the training starts from now on can be told from others
 
@@ -164,7 +164,7 @@ class CollectorSet:
         return sample
 
     def _take_slow(
-        self, sample: list[Readings], awaited: list[MemberThread], patience_s: float
+        self, sample: list[Readings], awaited: list[RunnerThread], patience_s: float
     ) -> float:
         """Add what collectors that may block have read; returns the CPU time that it cost."""
         deadline_s = time.monotonic() + patience_s

@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from mlflow_sysmetrics.host.forks import BusyLock, Turn, hold_during_fork
+from mlflow_sysmetrics.host.forks import CallLock, ForkOrder, hold_during_fork
 from mlflow_sysmetrics.log import logger
 
 if TYPE_CHECKING:
@@ -65,13 +65,13 @@ class Sampler:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self.busy = BusyLock()
+        self.busy = CallLock()
         self._clock = clock
         self._condition = threading.Condition()
         self._subscriptions: dict[int, _Subscription] = {}
         self._thread: threading.Thread | None = None
         self._grid_s = 0.0
-        hold_during_fork(self, Turn.SAMPLER)
+        hold_during_fork(self, ForkOrder.SAMPLER)
 
     @property
     def thread(self) -> threading.Thread | None:

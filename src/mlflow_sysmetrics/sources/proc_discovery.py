@@ -37,7 +37,7 @@ _THREAD_COST = 10
 """Asking one thread for its children costs as much as listing so many processes."""
 
 
-class Newcomers:
+class ProcessDiscovery:
     """Finds the processes that join a tree.
 
     Args:

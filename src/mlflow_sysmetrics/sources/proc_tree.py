@@ -17,7 +17,7 @@ from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_file
 from mlflow_sysmetrics.sources.own_cgroup import OwnCgroup
 from mlflow_sysmetrics.sources.proc_clock import has_cpu_clocks, process_clock_ns
-from mlflow_sysmetrics.sources.proc_discovery import Newcomers
+from mlflow_sysmetrics.sources.proc_discovery import ProcessDiscovery
 from mlflow_sysmetrics.sources.proc_pid import (
     CLOCK_TICKS,
     UNREADABLE,
@@ -72,7 +72,7 @@ class ProcTree:
         # From Linux 6.2 on the size of a real `fd` directory is the number of its entries.
         self._fd_size_may_count = host.root == Path("/")
         self._root_pid = root_pid
-        self._newcomers = Newcomers(host, root_pid) if children else None
+        self._newcomers = ProcessDiscovery(host, root_pid) if children else None
         self._has_cpu_clocks = has_cpu_clocks(host)
         self._tick = 0
         self._somebody_ended = False
@@ -199,7 +199,7 @@ class ProcTree:
             fds=fds,
             # The clock is exact; `stat` rounds down, twice for each process.
             cpu_s=stat.own_ticks / CLOCK_TICKS if clock_ns is None else clock_ns / 1e9,
-            waited_cpu_s=stat.waited_ticks / CLOCK_TICKS if self._newcomers else 0.0,
+            reaped_cpu_s=stat.waited_ticks / CLOCK_TICKS if self._newcomers else 0.0,
             read_bytes=read_bytes,
             write_bytes=write_bytes,
             cancelled_bytes=cancelled_bytes,

@@ -17,7 +17,7 @@ class ProcessUse(NamedTuple):
         vms_bytes: Address space; None as before.
         fds: Open descriptors (handles on Windows); None where they may not be counted.
         cpu_s: CPU time of its own.
-        waited_cpu_s: CPU time of those children that ended and were waited for, with all that
+        reaped_cpu_s: CPU time of those children that ended and were waited for, with all that
             those had inherited so.
         read_bytes: Read from storage; None where it may not be known.
         write_bytes: Written to storage; None as before.
@@ -33,7 +33,7 @@ class ProcessUse(NamedTuple):
     vms_bytes: int | None
     fds: int | None
     cpu_s: float
-    waited_cpu_s: float
+    reaped_cpu_s: float
     read_bytes: int | None
     write_bytes: int | None
     cancelled_bytes: int = 0

@@ -88,7 +88,7 @@ def _use_of(process: psutil.Process, known: ProcessUse | None) -> ProcessUse | N
                 vms_bytes=memory.vms,
                 fds=_fds_of(process),
                 cpu_s=cpu.user + cpu.system,
-                waited_cpu_s=cpu.children_user + cpu.children_system,
+                reaped_cpu_s=cpu.children_user + cpu.children_system,
                 read_bytes=read_bytes,
                 write_bytes=write_bytes,
             )

@@ -13,7 +13,7 @@ from mlflow_sysmetrics.delivery.spool import Spool
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.plugin import monitor_patch as seam
 from mlflow_sysmetrics.plugin.providers import SysMetricsRunContextProvider
-from mlflow_sysmetrics.sampling.runner import MayBlock
+from mlflow_sysmetrics.sampling.runner import BlockingCollector
 from mlflow_sysmetrics.settings import VARIABLES
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Unforthcoming:
 
 def test_what_a_source_does_not_tell_is_noted(mocker: MockerFixture) -> None:
     collector = Unforthcoming()
-    openers = [("nvidia", MayBlock(lambda _host: collector))]
+    openers = [("nvidia", BlockingCollector(lambda _host: collector))]
     mocker.patch("mlflow_sysmetrics.sampling.collectors.COLLECTORS", openers)
 
     report = diagnose()

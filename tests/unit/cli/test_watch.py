@@ -36,7 +36,7 @@ class Bench:
         self.start_run: Mock = mocker.patch.object(mlflow, "start_run")
         self.start_run.side_effect = self._started
         self.end_run: Mock = mocker.patch.object(mlflow, "end_run")
-        run = mocker.create_autospec(OpenRun, instance=True, holders=0)
+        run = mocker.create_autospec(OpenRun, instance=True, refcount=0)
         self.open_run: Mock = mocker.patch.object(lifecycle, "open_run", return_value=run)
         self._run: Mock = mocker.Mock()
 

@@ -41,7 +41,7 @@ def stream_in(backlog: Backlog, folder: Path, run_id: str, waiting: int) -> Stre
 
 def relieve(backlog: Backlog) -> None:
     """Let it look at what waits, as after each sample, and the disk take what it is to take."""
-    backlog._relieve()
+    backlog._evict()
     join_threads(SPOOL_THREAD)
 
 

@@ -138,7 +138,7 @@ def test_a_failure_while_a_failure_is_dealt_with_does_not_end_delivery(
     store = ScriptedStore(ConnectionError("refused"))
     sending = bench.open(store)
     bench.put(sending, 0)
-    mocker.patch.object(bench.uploader, "_put_off", side_effect=ArithmeticError("unforeseen"))
+    mocker.patch.object(bench.uploader, "_back_off", side_effect=ArithmeticError("unforeseen"))
 
     assert bench.uploader.close(sending, LONG_S) == 0
     assert store.steps == [0]

@@ -12,10 +12,10 @@ from mlflow_sysmetrics.delivery.backlog import Backlog
 from mlflow_sysmetrics.delivery.uploader import Uploader
 from mlflow_sysmetrics.host import forks
 from mlflow_sysmetrics.host.clock import Clock
-from mlflow_sysmetrics.host.forks import BusyLock, Turn, hold_during_fork
+from mlflow_sysmetrics.host.forks import CallLock, ForkOrder, hold_during_fork
 from mlflow_sysmetrics.host.host import Host
-from mlflow_sysmetrics.sampling.runner import Member
-from mlflow_sysmetrics.sampling.runner_thread import MemberThread
+from mlflow_sysmetrics.sampling.runner import CollectorRunner
+from mlflow_sysmetrics.sampling.runner_thread import RunnerThread
 from mlflow_sysmetrics.sampling.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.usefixtures("no_workers")
 
 
 class Worker:
-    def __init__(self, turn: Turn = Turn.SAMPLER) -> None:
-        self.busy = BusyLock()
+    def __init__(self, turn: ForkOrder = ForkOrder.SAMPLER) -> None:
+        self.busy = CallLock()
         hold_during_fork(self, turn)
 
     @property
@@ -50,7 +50,7 @@ class Worker:
 @pytest.fixture
 def busy() -> Iterator[Worker]:
     """One whose thread is inside a library."""
-    worker = Worker(Turn.UPLOADER)
+    worker = Worker(ForkOrder.UPLOADER)
     lock = worker.busy
     held, release = threading.Event(), threading.Event()
 
@@ -68,7 +68,7 @@ def busy() -> Iterator[Worker]:
 
 
 def test_no_worker_is_busy_during_a_fork_and_all_go_on_after_it() -> None:
-    workers = [Worker(turn) for turn in Turn]
+    workers = [Worker(turn) for turn in ForkOrder]
 
     forks._before_fork()
     assert not any(worker.is_free for worker in workers)
@@ -92,7 +92,7 @@ def test_a_fork_waits_only_so_long_and_lets_go_only_of_what_it_got(
 
 
 def test_for_a_call_that_hangs_only_the_first_fork_waits(mocker: MockerFixture) -> None:
-    lock = BusyLock()
+    lock = CallLock()
     inner = mocker.create_autospec(threading.RLock(), instance=True)
     inner.acquire.side_effect = [True, False, False, False, True, True, False]
     mocker.patch.object(lock, "_lock", inner)
@@ -113,7 +113,7 @@ def test_all_workers_share_the_time_that_a_fork_waits(mocker: MockerFixture) -> 
     mocker.patch.object(forks, "time").monotonic.side_effect = [100.0, 100.25, 100.5, 101.5]
     workers = [Worker() for _ in range(3)]
     for worker in workers:
-        worker.busy = mocker.create_autospec(BusyLock, instance=True)
+        worker.busy = mocker.create_autospec(CallLock, instance=True)
         worker.busy.acquire.return_value = False
 
     forks._before_fork()
@@ -148,7 +148,7 @@ def test_who_is_gone_is_not_waited_for() -> None:
 
 
 def test_a_fork_waits_for_uploaders_then_the_sampler_then_collectors() -> None:
-    collector = MemberThread(Member("cpu", open_cpu, Host()))
+    collector = RunnerThread(CollectorRunner("cpu", open_cpu, Host()))
     sampler = Sampler(Clock())
     uploader = Uploader("http://somewhere", Backlog())
 

@@ -11,7 +11,7 @@ from mlflow.tracking._tracking_service.client import TrackingServiceClient
 from mlflow_sysmetrics.plugin import client_patch as client_runs
 from mlflow_sysmetrics.plugin.client_patch import tags_resolved_by
 from mlflow_sysmetrics.runs import monitors
-from mlflow_sysmetrics.runs.registry import Opening
+from mlflow_sysmetrics.runs.registry import RunRequest
 from mlflow_sysmetrics.settings import Settings
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_the_next_run_of_a_client_that_resolved_tags_is_sampled(
 
     assert client.opened(CONTEXT) == "run-1"
     monitor.assert_called_once_with(
-        Opening("run-1", URI, Settings.from_env(), resumed=False, others_may_end=True)
+        RunRequest("run-1", URI, Settings.from_env(), resumed=False, poll_status=True)
     )
     monitor.return_value.start.assert_called_once_with()
     monitor.return_value.finish.assert_not_called()
@@ -198,9 +198,9 @@ def test_a_run_of_another_thread_is_not_sampled(client: Client, monitor: Mock) -
 
 def test_wrapping_twice_begins_once(client: Client, monitor: Mock, mocker: MockerFixture) -> None:
     """As two threads may do that resolve tags for the first time."""
-    mocker.patch.object(client_runs, "MARK", "never found")
+    mocker.patch.object(client_runs, "PATCHED_ATTR", "never found")
     tags_resolved_by("train")
-    mocker.patch.object(client_runs, "MARK", "not found either")
+    mocker.patch.object(client_runs, "PATCHED_ATTR", "not found either")
     tags_resolved_by("train")
 
     client.end(client.opened(CONTEXT))

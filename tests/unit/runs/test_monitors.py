@@ -7,7 +7,7 @@ import pytest
 
 from mlflow_sysmetrics.runs import registry as lifecycle
 from mlflow_sysmetrics.runs.monitors import RunMonitor, SystemMetricsMonitor, monitor
-from mlflow_sysmetrics.runs.registry import Opening, OpenRun
+from mlflow_sysmetrics.runs.registry import OpenRun, RunRequest
 from mlflow_sysmetrics.settings import VARIABLES, Settings
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) -> None
 @pytest.fixture
 def open_run(mocker: MockerFixture) -> Mock:
     """What opens a run: `return_value` is the open run."""
-    run = mocker.create_autospec(OpenRun, instance=True, holders=0)
+    run = mocker.create_autospec(OpenRun, instance=True, refcount=0)
     opened: Mock = mocker.patch.object(lifecycle, "open_run", return_value=run)
     return opened
 
 
 @pytest.fixture
 def run_monitor() -> RunMonitor:
-    return RunMonitor(Opening("1234", URI, Settings(), resumed=False))
+    return RunMonitor(RunRequest("1234", URI, Settings(), resumed=False))
 
 
 # RunMonitor
@@ -164,7 +164,7 @@ def test_it_opens_the_run_that_mlflow_names(
 
     it.start()
 
-    open_run.assert_called_once_with(Opening("1234", tracking_uri, it.settings, resumed=resumed))
+    open_run.assert_called_once_with(RunRequest("1234", tracking_uri, it.settings, resumed=resumed))
     it.finish()
     open_run.return_value.close.assert_called_once_with()
 
@@ -176,7 +176,7 @@ def test_where_another_thread_has_the_run_open_its_end_finds_the_monitor(
     run = open_run.return_value
     it = SystemMetricsMonitor("1234")
     it.start()
-    run.holders = 1
+    run.refcount = 1
 
     it.finish()
     monitors.pop("1234").finish()
@@ -215,12 +215,12 @@ def test_arguments_of_monitor_win_over_variables(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv(INTERVAL, "2")
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_NODE_ID", "node-3")
 
-    assert monitor("1234", sampling_interval=0.5).opening == Opening(
+    assert monitor("1234", sampling_interval=0.5).opening == RunRequest(
         "1234",
         "http://mlflows-own",
         Settings(sampling_interval_s=0.5, node_id="node-3"),
         resumed=True,
-        others_may_end=True,
+        poll_status=True,
     )
 
 

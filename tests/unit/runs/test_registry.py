@@ -12,7 +12,7 @@ from mlflow_sysmetrics.distributed.claim import Claim
 from mlflow_sysmetrics.distributed.standby import Standby
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.runs import registry as lifecycle
-from mlflow_sysmetrics.runs.registry import Opening, open_run
+from mlflow_sysmetrics.runs.registry import RunRequest, open_run
 from mlflow_sysmetrics.sampling.recorder import Recorder
 from mlflow_sysmetrics.sampling.runners import CollectorSet
 from mlflow_sysmetrics.settings import Settings
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 URI = "http://somewhere"
 OTHER_URI = "http://elsewhere"
 
-opening = partial(Opening, "1234", URI, Settings(), resumed=False)
+opening = partial(RunRequest, "1234", URI, Settings(), resumed=False)
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def channel_arguments() -> Any:  # noqa: ANN401 - of a mock
     return lifecycle.Channel.call_args.args  # type: ignore[attr-defined] # a mock
 
 
-# Opening and closing
+# RunRequest and closing
 
 
 def test_a_run_is_recorded_from_its_opening_to_its_close(recorders: list[Mock]) -> None:
@@ -101,7 +101,7 @@ def test_closing_too_often_leaves_a_later_opening_alone(recorders: list[Mock]) -
 
 def test_one_server_may_be_written_in_several_ways(recorders: list[Mock]) -> None:
     for uri in (URI, f"{URI}/", URI.replace("//", "//me:secret@")):
-        open_run(Opening("1234", uri, Settings(), resumed=False))
+        open_run(RunRequest("1234", uri, Settings(), resumed=False))
 
     assert len(recorders) == 1
 
@@ -109,13 +109,13 @@ def test_one_server_may_be_written_in_several_ways(recorders: list[Mock]) -> Non
 @pytest.mark.parametrize(
     "other",
     [
-        Opening("5678", URI, Settings(), resumed=False),
-        Opening("1234", "sqlite:///other.db", Settings(), resumed=False),
+        RunRequest("5678", URI, Settings(), resumed=False),
+        RunRequest("1234", "sqlite:///other.db", Settings(), resumed=False),
         opening(collectors=CollectorSet(Host()), prefix="server/"),
     ],
     ids=["run", "store", "tree"],
 )
-def test_another_run_is_recorded_by_itself(recorders: list[Mock], other: Opening) -> None:
+def test_another_run_is_recorded_by_itself(recorders: list[Mock], other: RunRequest) -> None:
     open_run(opening())
     open_run(other).close()
 
@@ -140,7 +140,7 @@ def test_a_run_that_could_not_be_opened_is_not_held(
 
 def test_all_runs_share_one_sampler_and_each_store_has_one_uploader() -> None:
     for run_id, uri in [("1", URI), ("2", URI), ("3", OTHER_URI)]:
-        open_run(Opening(run_id, uri, Settings(), resumed=False))
+        open_run(RunRequest(run_id, uri, Settings(), resumed=False))
 
     made = [call.args for call in lifecycle.Recorder.call_args_list]  # type: ignore[attr-defined] # a mock
     collectors, samplers = ([args[at] for args in made] for at in (1, 3))
@@ -155,7 +155,7 @@ def test_all_runs_share_one_sampler_and_each_store_has_one_uploader() -> None:
 
 
 def test_what_is_open_at_exit_is_closed_once(recorders: list[Mock]) -> None:
-    runs = [open_run(opening()), open_run(Opening("5678", URI, Settings(), resumed=False))]
+    runs = [open_run(opening()), open_run(RunRequest("5678", URI, Settings(), resumed=False))]
 
     lifecycle._this_process.close_all()
     for run in runs:
@@ -172,7 +172,7 @@ def test_at_exit_all_runs_are_sent_at_once_and_share_the_longest_flush_timeout(
     mocker.patch.object(lifecycle, "time").monotonic.return_value = 100.0
     calls = mocker.Mock()
     for run_id, timeout_s in [("1", 3.0), ("2", 5.0), ("3", 1.0)]:
-        open_run(Opening(run_id, URI, Settings(), resumed=False))
+        open_run(RunRequest(run_id, URI, Settings(), resumed=False))
         recorders[-1].store_timeout_s = timeout_s
         calls.attach_mock(recorders[-1].stop, f"stop_{run_id}")
         calls.attach_mock(recorders[-1].deliver, f"deliver_{run_id}")
@@ -188,7 +188,7 @@ def test_at_exit_all_runs_are_sent_at_once_and_share_the_longest_flush_timeout(
 
 
 def test_a_run_that_others_may_end_is_asked_about(recorders: list[Mock]) -> None:
-    run = open_run(opening(others_may_end=True))
+    run = open_run(opening(poll_status=True))
     (recorder,) = recorders
     on_end = channel_arguments()[2]
 
@@ -204,7 +204,7 @@ def test_who_opened_a_run_learns_that_others_have_ended_it(
     recorders: list[Mock], mocker: MockerFixture
 ) -> None:
     learns = mocker.Mock()
-    open_run(Opening("1", URI, Settings(), resumed=True, on_end=learns, others_may_end=True))
+    open_run(RunRequest("1", URI, Settings(), resumed=True, on_end=learns, poll_status=True))
     (_recorder,) = recorders
     on_end = channel_arguments()[2]
 
@@ -215,7 +215,7 @@ def test_who_opened_a_run_learns_that_others_have_ended_it(
 
 
 def test_a_run_that_closes_as_others_end_it_ends_once(recorders: list[Mock]) -> None:
-    run = open_run(opening(others_may_end=True))
+    run = open_run(opening(poll_status=True))
     (recorder,) = recorders
     on_end = channel_arguments()[2]
     run.close()
@@ -226,11 +226,11 @@ def test_a_run_that_closes_as_others_end_it_ends_once(recorders: list[Mock]) -> 
 
 
 def test_a_run_that_others_have_ended_may_be_opened_again(recorders: list[Mock]) -> None:
-    open_run(opening(others_may_end=True))
+    open_run(opening(poll_status=True))
     on_end = channel_arguments()[2]
     on_end()
 
-    again = open_run(opening(others_may_end=True))
+    again = open_run(opening(poll_status=True))
     on_end()  # of the first
     again.close()
 
@@ -246,7 +246,7 @@ def test_a_process_that_never_opened_a_run_has_nothing_to_close(recorders: list[
 # Where points go
 
 
-def stream_of(an_opening: Opening) -> Stream:
+def stream_of(an_opening: RunRequest) -> Stream:
     open_run(an_opening)
     stream: Stream = channel_arguments()[0]
     return stream
@@ -256,7 +256,7 @@ def stream_of(an_opening: Opening) -> Stream:
 def test_keys_begin_with_the_node(node_id: str | None, prefix: str) -> None:
     settings = Settings(node_id=node_id)
 
-    stream = stream_of(Opening("1234", URI, settings, resumed=False))
+    stream = stream_of(RunRequest("1234", URI, settings, resumed=False))
 
     assert stream.address == RunAddress("1234", URI, prefix)
 
@@ -289,7 +289,7 @@ def test_what_cannot_be_sent_is_kept_in_the_folder_of_the_settings_or_the_users(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     settings = Settings(spool_dir=tmp_path / "scratch" if is_set else None)
 
-    stream = stream_of(Opening("1234", URI, settings, resumed=False))
+    stream = stream_of(RunRequest("1234", URI, settings, resumed=False))
     stream.add(sample(0))
     stream.persist()
 
@@ -310,7 +310,7 @@ def test_a_resumed_run_gets_tags_while_they_are_switched_on(
     mocker.patch.object(lifecycle, "host_tags", return_value={"sys.cpu": "EPYC"})
     monkeypatch.setenv("MLFLOW_RUN_CONTEXT_PROVIDER", switch)
 
-    stream = stream_of(Opening("1234", URI, Settings(), resumed=True))
+    stream = stream_of(RunRequest("1234", URI, Settings(), resumed=True))
     store = ScriptedStore()
     assert not stream.is_known
 

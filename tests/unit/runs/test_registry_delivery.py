@@ -17,7 +17,7 @@ from mlflow_sysmetrics.delivery.spool import Spool, owned_files, spool_files
 from mlflow_sysmetrics.delivery.uploader import Uploader
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.runs import registry as lifecycle
-from mlflow_sysmetrics.runs.registry import Opening, OpenRun, open_run
+from mlflow_sysmetrics.runs.registry import OpenRun, RunRequest, open_run
 from mlflow_sysmetrics.sampling.runners import CollectorSet
 from mlflow_sysmetrics.sampling.sampler import Sampler
 from mlflow_sysmetrics.settings import Settings
@@ -75,7 +75,7 @@ class Bench:
         assert self.over.wait(LONG_S)
 
     def opens(
-        self, run_id: str, flush_timeout_s: float = 0.2, *, others_may_end: bool = False
+        self, run_id: str, flush_timeout_s: float = 0.2, *, poll_status: bool = False
     ) -> OpenRun:
         """Open a run on a store of its own; by default on one that hangs."""
         settings = Settings(
@@ -83,13 +83,13 @@ class Bench:
         )
         uri = f"http://store-{run_id}"
         return open_run(
-            Opening(
+            RunRequest(
                 run_id,
                 uri,
                 settings,
                 collectors=self.collectors,
                 resumed=False,
-                others_may_end=others_may_end,
+                poll_status=poll_status,
             )
         )
 
@@ -207,7 +207,7 @@ def test_a_run_that_was_ended_by_others_is_sampled_no_more(
     mocker.patch.object(sending_module, "FLUSH_INTERVAL_S", 0.02)
     mocker.patch.object(sending_module, "_SLACK_S", 0.0)
     store = bench.stores["1"] = ScriptedStore()
-    run = bench.opens("1", others_may_end=True)
+    run = bench.opens("1", poll_status=True)
     bench.collector.has_been_asked(5)
 
     store.has_ended = True
@@ -223,12 +223,13 @@ import os, sys, time
 from pathlib import Path
 from mlflow_sysmetrics.runs import registry as lifecycle
 from mlflow_sysmetrics.delivery.spool import Spool, SpoolError, owned_files, spool_files
-from mlflow_sysmetrics.runs.registry import Opening, open_run
+from mlflow_sysmetrics.runs.registry import RunRequest, open_run
 from mlflow_sysmetrics.settings import Settings
 
 def opened(number, folder):
     settings = Settings(sampling_interval_s=0.05, flush_timeout_s=0.2, spool_dir=folder)
-    run = open_run(Opening(f"run-{number}", f"http://127.0.0.1:{number}", settings, resumed=False))
+    uri = f"http://127.0.0.1:{number}"
+    run = open_run(RunRequest(f"run-{number}", uri, settings, resumed=False))
     while not run.recorder._sink._stream.unsent:
         time.sleep(0.01)
     run.recorder._sink._stream.persist()

@@ -12,7 +12,7 @@ from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sampling import runner_thread as member_thread
 from mlflow_sysmetrics.sampling import runners as collector_set
-from mlflow_sysmetrics.sampling.runner import MayBlock
+from mlflow_sysmetrics.sampling.runner import BlockingCollector
 from mlflow_sysmetrics.sampling.runners import CollectorSet
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Bench:
         self.collectors = CollectorSet(
             Host(clock=self.clock),
             lambda: [
-                ("slow", MayBlock(lambda _host: self.blocking)),
+                ("slow", BlockingCollector(lambda _host: self.blocking)),
                 ("quick", lambda _host: Quick()),
             ],
         )
@@ -106,7 +106,7 @@ def test_what_blocks_keeps_nobody_waiting(bench: Bench) -> None:
 def test_only_one_call_is_under_way_and_it_is_waited_for_once(
     bench: Bench, mocker: MockerFixture
 ) -> None:
-    wait = mocker.spy(member_thread.MemberThread, "wait")
+    wait = mocker.spy(member_thread.RunnerThread, "wait")
 
     for _ in range(3):
         bench.sample()
@@ -139,7 +139,7 @@ def test_opening_may_block_too(bench: Bench) -> None:
 
     bench.collectors = CollectorSet(
         Host(clock=bench.clock),
-        lambda: [("slow", MayBlock(open_slowly)), ("quick", lambda _host: Quick())],
+        lambda: [("slow", BlockingCollector(open_slowly)), ("quick", lambda _host: Quick())],
     )
 
     assert "quick" in bench.sample()
@@ -151,7 +151,7 @@ def test_a_collector_that_this_host_does_not_have_is_asked_no_more(mocker: Mocke
     def refuse(_host: Host) -> Blocking:
         raise Unavailable("no GPU")
 
-    collectors = CollectorSet(Host(), lambda: [("slow", MayBlock(refuse))])
+    collectors = CollectorSet(Host(), lambda: [("slow", BlockingCollector(refuse))])
     collectors.open()
     start = mocker.spy(threading.Thread, "start")
 

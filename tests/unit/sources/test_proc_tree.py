@@ -12,7 +12,7 @@ from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources import proc_discovery as proc_newcomers
 from mlflow_sysmetrics.sources import proc_listing, proc_tree
-from mlflow_sysmetrics.sources.proc_discovery import Newcomers
+from mlflow_sysmetrics.sources.proc_discovery import ProcessDiscovery
 from mlflow_sysmetrics.sources.proc_pid import CLOCK_TICKS, PAGE_BYTES
 from mlflow_sysmetrics.sources.proc_tree import ProcTree
 
@@ -123,14 +123,14 @@ def test_children_are_those_of_all_threads(
     proc: FakeProc, mocker: MockerFixture, threads_of_tree: int
 ) -> None:
     """Whether threads are asked or, where they are too many, all processes listed."""
-    mocker.patch.object(Newcomers, "_processes_on_host", return_value=1000)
+    mocker.patch.object(ProcessDiscovery, "_processes_on_host", return_value=1000)
     for pid, parent in {70: ROOT, 71: ROOT, 72: 71, 73: 1}.items():
         proc.run(pid, parent)
         proc.tell_children(pid, (72,) if pid == 71 else ())
     proc.tell_children(ROOT, (70,), (71,))
-    list_all = mocker.spy(Newcomers, "_by_listing")
+    list_all = mocker.spy(ProcessDiscovery, "_by_listing")
 
-    newcomers = Newcomers(proc.host, ROOT).find({ROOT: threads_of_tree}, [])
+    newcomers = ProcessDiscovery(proc.host, ROOT).find({ROOT: threads_of_tree}, [])
 
     assert sorted(newcomers) == [70, 71, 72]
     assert newcomers.index(71) < newcomers.index(72)
@@ -140,19 +140,19 @@ def test_children_are_those_of_all_threads(
 def test_a_process_that_ends_while_its_children_are_asked_for_has_none(
     proc: FakeProc, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(Newcomers, "_processes_on_host", return_value=1000)
+    mocker.patch.object(ProcessDiscovery, "_processes_on_host", return_value=1000)
     proc.tell_children(ROOT, (70,))  # and 70 is gone
 
-    assert Newcomers(proc.host, ROOT).find({ROOT: 1}, []) == [70]
+    assert ProcessDiscovery(proc.host, ROOT).find({ROOT: 1}, []) == [70]
     assert pids(ProcTree(proc.host, ROOT)) == [ROOT]
 
 
 def test_there_is_no_look_while_no_pid_was_given_out_but_for_every_eighth_time(
     mocker: MockerFixture,
 ) -> None:
-    look = mocker.patch.object(Newcomers, "_by_listing", return_value=[])
-    mocker.patch.object(Newcomers, "_by_children", look)
-    newcomers = Newcomers(Host(), os.getpid())
+    look = mocker.patch.object(ProcessDiscovery, "_by_listing", return_value=[])
+    mocker.patch.object(ProcessDiscovery, "_by_children", look)
+    newcomers = ProcessDiscovery(Host(), os.getpid())
     newcomers._tells_last_pid = True
     mocker.patch.object(proc_newcomers, "read_kernel_file", return_value=b"0 0 0 1/9 77\n")
 
@@ -170,11 +170,11 @@ def test_there_is_no_look_while_no_pid_was_given_out_but_for_every_eighth_time(
 def test_only_who_was_awake_is_asked_but_for_every_eighth_time_and_when_one_has_ended(
     proc: FakeProc, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(Newcomers, "_processes_on_host", return_value=1000)
+    mocker.patch.object(ProcessDiscovery, "_processes_on_host", return_value=1000)
     proc.tell_children(ROOT, (70,))
     proc.tell_children(70, ())
-    newcomers = Newcomers(proc.host, ROOT)
-    ask = mocker.patch.object(Newcomers, "_children_of", return_value=[])
+    newcomers = ProcessDiscovery(proc.host, ROOT)
+    ask = mocker.patch.object(ProcessDiscovery, "_children_of", return_value=[])
 
     def asked() -> list[int]:
         ask.reset_mock()
@@ -188,7 +188,7 @@ def test_only_who_was_awake_is_asked_but_for_every_eighth_time_and_when_one_has_
 
 
 def test_a_recorded_tree_does_not_tell_the_last_pid(proc: FakeProc) -> None:
-    assert not Newcomers(proc.host, ROOT)._tells_last_pid
+    assert not ProcessDiscovery(proc.host, ROOT)._tells_last_pid
 
 
 # What is told of a process
@@ -199,7 +199,7 @@ def test_what_a_process_uses(proc: FakeProc) -> None:
 
     (use,) = ProcTree(proc.host, ROOT).sample()
 
-    assert (use.cpu_s, use.waited_cpu_s) == (1.5, 2.5)
+    assert (use.cpu_s, use.reaped_cpu_s) == (1.5, 2.5)
     assert (use.read_bytes, use.write_bytes) == (10, 20)
     assert (use.rss_bytes, use.vms_bytes) == (7 * PAGE_BYTES, 70 * PAGE_BYTES)
     assert (use.threads, use.fds) == (4, 5)
@@ -211,7 +211,7 @@ def test_alone_the_root_has_neither_children_nor_their_time(proc: FakeProc) -> N
 
     (use,) = ProcTree(proc.host, ROOT, children=False).sample()
 
-    assert (use.cpu_s, use.waited_cpu_s) == (1.5, 0.0)
+    assert (use.cpu_s, use.reaped_cpu_s) == (1.5, 0.0)
 
 
 def test_a_zombie_has_only_its_counters(proc: FakeProc) -> None:
@@ -311,7 +311,7 @@ def test_who_has_run_is_asked_for_children_though_its_stat_is_the_same(
     clocks = {ROOT: 1, 70: 1, 71: 1}
     mocker.patch.object(proc_tree, "has_cpu_clocks", return_value=True)
     mocker.patch.object(proc_tree, "process_clock_ns", clocks.get)
-    mocker.patch.object(Newcomers, "_processes_on_host", return_value=1000)
+    mocker.patch.object(ProcessDiscovery, "_processes_on_host", return_value=1000)
     proc.tell_children(ROOT, ())
     tree = ProcTree(proc.host, ROOT)
     assert pids(tree) == [ROOT]

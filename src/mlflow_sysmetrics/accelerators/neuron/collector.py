@@ -9,7 +9,7 @@ from mlflow_sysmetrics.accelerators.neuron.monitor import (
     check_neuron_monitor,
     parse_neuron_monitor,
 )
-from mlflow_sysmetrics.host.backoff import Guard
+from mlflow_sysmetrics.host.backoff import Backoff
 from mlflow_sysmetrics.host.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class NeuronCollector:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._stream: CommandStream | None = None
-        self._guard = Guard()
+        self._guard = Backoff()
 
     def collect(self) -> dict[str, float]:
         """Percentages and megabytes of each core; empty while there is no new report.

@@ -18,7 +18,7 @@ from mlflow_sysmetrics.accelerators.run_gpus import open_run_gpus
 from mlflow_sysmetrics.accelerators.totals import totals_of
 from mlflow_sysmetrics.catalog import metrics_of
 from mlflow_sysmetrics.collectors.subjects import Subjects
-from mlflow_sysmetrics.host.backoff import Guard
+from mlflow_sysmetrics.host.backoff import Backoff
 from mlflow_sysmetrics.host.errors import Transient, Unavailable
 from mlflow_sysmetrics.log import warn_once
 from mlflow_sysmetrics.settings import Settings
@@ -151,7 +151,7 @@ class NvidiaCollector:
         self._gpus = gpus
         self._clock = clock
         self._notes = notes
-        self._opening = Guard()
+        self._opening = Backoff()
         self._subjects = Subjects()
 
     def collect(self) -> dict[str, float]:

@@ -13,7 +13,7 @@ from mlflow_sysmetrics.accelerators.nvidia.nvml import (
     NotSupportedError,
     NvmlError,
 )
-from mlflow_sysmetrics.host.backoff import Guard
+from mlflow_sysmetrics.host.backoff import Backoff
 from mlflow_sysmetrics.log import logger, warn_once
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class GuardedDevice:
         self.address = address
         self.answers = 0
         self.failures = 0
-        self._guards: dict[Hashable, Guard] = {}
+        self._guards: dict[Hashable, Backoff] = {}
         self._kept: dict[Call, tuple[float, Any]] = {}  # until when, and what
         self._withheld: set[Hashable] = set()
 
@@ -101,10 +101,10 @@ class GuardedDevice:
         """Why something was not reported when last asked; None where it was."""
         return self._guard(what).reason
 
-    def _guard(self, what: Hashable) -> Guard:
+    def _guard(self, what: Hashable) -> Backoff:
         guard = self._guards.get(what)
         if guard is None:
-            guard = self._guards[what] = Guard()
+            guard = self._guards[what] = Backoff()
         return guard
 
     def _succeed(self, what: Hashable) -> None:

@@ -205,12 +205,12 @@ class ProcessMetricsMonitor:
     async def __aexit__(self, *_exception: object) -> None:
         await asyncio.to_thread(self.finish)  # it waits, and the event loop is not to
 
-    def _opening(self, run_id: str) -> lifecycle.Opening:
+    def _opening(self, run_id: str) -> lifecycle.RunRequest:
         settings = Settings.from_env().overridden(
             sampling_interval_s=self.sampling_interval,
             samples_before_logging=self.samples_before_logging,
         )
-        return lifecycle.Opening(
+        return lifecycle.RunRequest(
             run_id,
             self._store_uri(),
             settings,
@@ -218,7 +218,7 @@ class ProcessMetricsMonitor:
             collectors=self._collectors(),
             prefix=self.prefix,
             on_end=self.shutdown_event.set,
-            others_may_end=True,
+            poll_status=True,
         )
 
     def _collectors(self) -> CollectorSet:

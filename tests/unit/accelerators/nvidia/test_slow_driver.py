@@ -12,7 +12,7 @@ from mlflow_sysmetrics.collectors.cpu import open_cpu
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sampling import runners as collector_set
 from mlflow_sysmetrics.sampling.collectors import COLLECTORS
-from mlflow_sysmetrics.sampling.runner import MayBlock
+from mlflow_sysmetrics.sampling.runner import BlockingCollector
 from mlflow_sysmetrics.sampling.runners import CollectorSet
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def test_a_slow_call_delays_no_other_collector_and_is_told_later(
         assert awake.wait(LONG_S)
 
     nvml.sleep = sleep
-    openers: Openers = [("nvidia", MayBlock(open_nvidia)), ("cpu", open_cpu)]
+    openers: Openers = [("nvidia", BlockingCollector(open_nvidia)), ("cpu", open_cpu)]
     collectors = CollectorSet(Host(environ={}), lambda: openers)
 
     for _ in range(3):
@@ -56,4 +56,4 @@ def test_a_slow_call_delays_no_other_collector_and_is_told_later(
 
 
 def test_nvidia_is_asked_in_a_thread_of_its_own() -> None:
-    assert isinstance(dict(COLLECTORS)["nvidia"], MayBlock)
+    assert isinstance(dict(COLLECTORS)["nvidia"], BlockingCollector)

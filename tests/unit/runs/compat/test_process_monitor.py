@@ -21,7 +21,7 @@ from mlflow_sysmetrics.delivery.tracking import ClientRunStore, open_store
 from mlflow_sysmetrics.runs import registry as lifecycle
 from mlflow_sysmetrics.runs.compat import process_monitor as module
 from mlflow_sysmetrics.runs.compat.process_monitor import ProcessMetricsMonitor
-from mlflow_sysmetrics.runs.registry import Opening, OpenRun
+from mlflow_sysmetrics.runs.registry import OpenRun, RunRequest
 from mlflow_sysmetrics.settings import VARIABLES
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def active_run(monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) -> Mock:
 @pytest.fixture
 def open_run(mocker: MockerFixture) -> Mock:
     """What begins to sample; `return_value` is the open run."""
-    run = mocker.create_autospec(OpenRun, instance=True, holders=0)
+    run = mocker.create_autospec(OpenRun, instance=True, refcount=0)
     opened: Mock = mocker.patch.object(lifecycle, "open_run", return_value=run)
     return opened
 
@@ -98,9 +98,9 @@ def idle_child() -> Iterator[Child]:
     yield from _started(IDLE)
 
 
-def opening_of(open_run: Mock) -> Opening:
+def opening_of(open_run: Mock) -> RunRequest:
     (opening,) = open_run.call_args.args
-    assert isinstance(opening, Opening)
+    assert isinstance(opening, RunRequest)
     return opening
 
 
@@ -309,7 +309,7 @@ def test_where_no_thread_may_start_nothing_is_sampled(
 def test_a_run_that_others_end_is_noticed(open_run: Mock) -> None:
     ProcessMetricsMonitor(run_id="1").start()
 
-    assert opening_of(open_run).others_may_end
+    assert opening_of(open_run).poll_status
 
 
 def test_the_end_of_the_process_is_the_monitors(
