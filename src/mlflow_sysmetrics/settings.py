@@ -137,7 +137,7 @@ VARIABLES = (
         "MLFLOW_SYSMETRICS_EXCLUDE",
         "exclude",
         _globs,
-        "comma-separated globs over metric keys, such as `disk_*`",
+        "comma-separated globs over metric keys, such as `disk*`",
         "Do not log metrics that match one of these globs; wins over INCLUDE.",
     ),
     Variable(

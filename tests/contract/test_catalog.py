@@ -93,9 +93,9 @@ def test_a_key_is_one_that_mlflow_accepts(metric: Metric) -> None:
 
 @each_metric
 def test_a_key_is_its_subject_quantity_and_unit(metric: Metric) -> None:
-    assert re.fullmatch(r"([a-z]+/)?[a-z][a-z0-9_]*", metric.key.format(index=0, instance=0))
+    assert re.fullmatch(r"([a-z]+(_\d+)?/)?[a-z][a-z0-9_]*", metric.key.format(index=0, instance=0))
     if metric.unit in COUNTED:
-        assert re.search(r"\bnum_|_load_average_|_kills$|_errors$|_rows$", metric.key)
+        assert re.search(r"\bnum_|\bload_average_|_kills$|_errors$|_rows$", metric.key)
     else:
         assert metric.unit in MEASURES
         assert metric.key.endswith("_" + metric.unit.replace(" ", "_"))

@@ -36,7 +36,7 @@ PROCESS_FILES = r"proc/(50|70)/"
 LIMITED = "container/.*|process/(cpu_share_seconds|memory_usage_percentage)"
 CARRIES = {
     r"proc/stat": "cpu_(busy|total)_seconds",
-    r"proc/meminfo": "(system_memory|swap)_.*|process/memory_usage_percentage",
+    r"proc/meminfo": "(system_memory_|memory/swap_).*|process/memory_usage_percentage",
     r"proc/diskstats": "disk_(read|write)_bytes",
     r"proc/net/dev": "network_.*",
     r"proc/pressure/(\w+)": r"pressure/\1_.*",
@@ -54,13 +54,13 @@ CARRIES = {
     r"sys/fs/cgroup/memory/memory\.oom_control": "container/oom_kills",
     r"sys/fs/cgroup/cpu,cpuacct/cpu\.stat": "container/cpu_.*",
     r"sys/fs/cgroup/(cpu|memory)\S*/\S+(quota_us|period_us|limit_in_bytes)": LIMITED,
-    r"sys/class/drm/card1/.*/gpu_busy_percent": "gpu_0_utilization_.*|gpu_utilization_.*",
-    r"sys/class/drm/card1/.*/mem_info_vram_used": "gpu_(0_)?memory_usage_.*",
-    r"sys/class/drm/card1/.*/power1_\w+": "gpu_(0_)?(power|energy)_.*",
-    r"sys/class/drm/card1/.*/temp\d_input": "gpu_0_(memory_)?temperature_celsius",
-    r"sys/class/drm/card2/.*/energy\d_input": "gpu_([0-9]_)?(energy|power)_.*",
-    r"sys/class/drm/card2/.*/act_freq": "gpu_[0-9]_sm_clock_megahertz",
-    r"sys/class/drm/card2/.*/idle_residency_ms": "gpu_([0-9]_)?utilization_percentage",
+    r"sys/class/drm/card1/.*/gpu_busy_percent": "gpu(_0_|/)utilization_.*",
+    r"sys/class/drm/card1/.*/mem_info_vram_used": "gpu(_0_|/)memory_usage_.*",
+    r"sys/class/drm/card1/.*/power1_\w+": "gpu(_0_|_0/|/)(power|energy)_.*",
+    r"sys/class/drm/card1/.*/temp\d_input": "gpu_0/(memory_)?temperature_celsius",
+    r"sys/class/drm/card2/.*/energy\d_input": "gpu(_[0-9])?[_/](energy|power)_.*",
+    r"sys/class/drm/card2/.*/act_freq": "gpu_[0-9]/sm_clock_megahertz",
+    r"sys/class/drm/card2/.*/idle_residency_ms": "gpu(_[0-9]_|/)utilization_percentage",
 }
 """What a file carries: a pattern of its path below the root, and one of readings."""
 

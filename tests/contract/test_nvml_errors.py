@@ -25,6 +25,7 @@ from mlflow_sysmetrics.accelerators.nvidia.collector import open_nvidia
 from mlflow_sysmetrics.accelerators.nvidia.inventory import read_inventory
 from mlflow_sysmetrics.accelerators.nvidia.nvml import Field, open_nvml
 from mlflow_sysmetrics.accelerators.nvidia.readings import COUNTERS
+from mlflow_sysmetrics.catalog import gpu_name
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host
 
@@ -198,7 +199,7 @@ def test_the_gpu_that_these_tests_take_something_from_has_all(
     collector.collect()
 
     known = {name for lost in LOST_READINGS.values() for name in lost} - ALL
-    assert {f"gpu_0_{name}" for name in known} <= collector.collect().keys()
+    assert {gpu_name(0, name) for name in known} <= collector.collect().keys()
 
 
 @every_error
@@ -323,7 +324,7 @@ def test_what_stands_in_may_fail_too(
 
     readings = _third_sample(open_collector())
 
-    lost = f"gpu_0_{IN_PLACE_OF_OTHERS[function]}"
+    lost = gpu_name(0, IN_PLACE_OF_OTHERS[function])
     assert lost in whole
     assert readings == {name: value for name, value in whole.items() if name != lost}
 
@@ -401,9 +402,9 @@ def _without(
     whole: dict[str, float], lost: set[str], readings: dict[str, float]
 ) -> dict[str, float]:
     """All readings but some of GPU 0's, and but the totals that these were part of."""
-    of_gpu_0 = {name.removeprefix("gpu_0_") for name in whole if name.startswith("gpu_0_")}
+    of_gpu_0 = {name[6:] for name in whole if name.startswith(("gpu_0_", "gpu_0/"))}
     gone = of_gpu_0 if lost == ALL else lost
-    names = {f"gpu_0_{name}" for name in gone} | {f"gpu_{name}" for name in gone}
+    names = {gpu_name(0, name) for name in gone} | {f"gpu/{name}" for name in gone}
     kept = {name: value for name, value in whole.items() if name not in names}
     if "energy_joules" in lost:  # in its place, where the GPU will never tell it
         kept |= {name: value for name, value in readings.items() if "estimated" in name}

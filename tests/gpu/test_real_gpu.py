@@ -129,7 +129,7 @@ def test_the_energy_counter_agrees_with_the_power_over_time(collector: NvidiaCol
         estimated = integral.update(readings["gpu_0_power_usage_watts"], time.monotonic())
         time.sleep(0.5)
 
-    assert readings["gpu_0_energy_joules"] == pytest.approx(estimated, rel=0.1)
+    assert readings["gpu_0/energy_joules"] == pytest.approx(estimated, rel=0.1)
 
 
 @pytest.mark.usefixtures("load")
@@ -139,8 +139,8 @@ def test_the_runs_own_processes_are_told_or_it_is_said_why(collector: NvidiaColl
 
     reason = _why_processes_are_not_told()
     if reason is None:
-        assert readings["gpu_0_process_memory_megabytes"] > LOAD_BYTES / 1e6
-        assert readings["gpu_0_process_utilization_percentage"] > 0
+        assert readings["gpu_0/process_memory_megabytes"] > LOAD_BYTES / 1e6
+        assert readings["gpu_0/process_utilization_percentage"] > 0
     else:
         assert not {name for name in readings if "process" in name}
         assert any(reason in note for note in collector.notes())

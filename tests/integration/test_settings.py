@@ -50,7 +50,7 @@ report()
 
     assert run.system.keys() == {
         "cpu_utilization_percentage",
-        "cpu_load_average_1m",
+        "cpu/load_average_1m",
         "process/num_processes",
         "process/num_threads",
     }

@@ -69,7 +69,7 @@ def test_the_rates_of_all_windows_add_up_to_the_total(
         window.add([Readings(time_s, {"network_external_receive_bytes": total})])
         is_last = number == len(rises) - 1
         if is_last or data.draw(st.booleans(), label="closes here"):
-            rate = window.close()["network_receive_megabytes_per_second"]
+            rate = window.close()["network/receive_megabytes_per_second"]
             transferred_mb += rate * (time_s - closed_s)
             slack += ROUNDING * (time_s - closed_s)
             closed_s = time_s

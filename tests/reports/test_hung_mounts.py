@@ -26,8 +26,8 @@ from fakes.waiting import eventually, is_gone
 if TYPE_CHECKING:
     from pathlib import Path
 
-ROOT, WORKING = "system/disk_usage_percentage", "system/working_disk_usage_percentage"
-NEVER_ASKS_THE_MOUNT = "system/cpu_load_average_1m"
+ROOT, WORKING = "system/disk_usage_percentage", "system/disk/working_directory_usage_percentage"
+NEVER_ASKS_THE_MOUNT = "system/cpu/load_average_1m"
 
 
 @cache
@@ -148,7 +148,7 @@ def test_a_program_ends_though_its_working_directory_hangs(training: Training) -
     assert max(working) < hung_s + 1
     (message,) = [line for line in ended.stderr.splitlines() if "does not answer" in line]
     assert "mnt (fuse.hang)" in message
-    assert "system/working_disk_* metrics are missing" in message
+    assert "system/disk/working_directory_* metrics are missing" in message
 
 
 def test_metrics_of_the_mount_come_back_when_it_answers_again(training: Training) -> None:

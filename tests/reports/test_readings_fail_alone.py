@@ -70,8 +70,8 @@ def test_memory_is_there_whatever_one_line_of_meminfo_is(host: Host, meminfo: st
 
     readings = open_memory(host).collect()
 
-    assert readings["swap_usage_megabytes"] == 500_000 * KIB / 1e6
-    assert readings["swap_usage_percentage"] == 25
+    assert readings["memory/swap_usage_megabytes"] == 500_000 * KIB / 1e6
+    assert readings["memory/swap_usage_percentage"] == 25
     if "twice" not in meminfo and meminfo.count("MemTotal") == 1:
         assert readings["system_memory_usage_percentage"] == pytest.approx(25)
         assert readings["system_memory_usage_megabytes"] == 4_000_000 * KIB / 1e6
@@ -82,7 +82,10 @@ def test_swap_is_there_where_the_memory_is_not(host: Host, line: str) -> None:
     memory = "MemTotal:       16000000 kB"
     (host.procfs / "meminfo").write_text(MEMINFO.replace(memory, line))
 
-    assert open_memory(host).collect().keys() == {"swap_usage_megabytes", "swap_usage_percentage"}
+    assert open_memory(host).collect().keys() == {
+        "memory/swap_usage_megabytes",
+        "memory/swap_usage_percentage",
+    }
 
 
 def test_the_process_tree_is_there_where_the_hosts_memory_is_not(host: Host) -> None:
@@ -171,7 +174,7 @@ def test_a_working_directory_that_is_deleted_ends_its_own_figures(
     directory.mkdir()
     monkeypatch.chdir(directory)
     collector = open_disk(host)
-    assert "working_disk_usage_megabytes" in collector.collect()
+    assert "disk/working_directory_usage_megabytes" in collector.collect()
 
     directory.rmdir()
 
@@ -248,7 +251,7 @@ def test_a_figure_that_no_machine_has_is_left_out_whoever_reports_it(
 ) -> None:
     class Odd(Collector):
         def collect(self) -> dict[str, float]:
-            return {"gpu_0_temperature_celsius": value, "gpu_0_power_usage_watts": 300.0}
+            return {"gpu_0/temperature_celsius": value, "gpu_0_power_usage_watts": 300.0}
 
     member = CollectorRunner("odd", lambda _: Odd(), host)
     member.open()

@@ -16,7 +16,7 @@ def test_a_counter_feeds_metrics_of_other_names() -> None:
     (rate,) = metrics_of("network_external_receive_bytes")
 
     assert (total.key, total.aggregate) == ("network_receive_megabytes", Aggregate.TOTAL)
-    assert (rate.key, rate.aggregate) == ("network_receive_megabytes_per_second", Aggregate.RATE)
+    assert (rate.key, rate.aggregate) == ("network/receive_megabytes_per_second", Aggregate.RATE)
 
 
 @pytest.mark.parametrize("index", ["0", "7", "15"])
@@ -30,7 +30,7 @@ def test_a_devices_number_is_filled_in(index: str) -> None:
 
 
 def test_the_number_of_a_mig_instance_is_filled_in() -> None:
-    name = "gpu_3_mig_6_memory_usage_megabytes"
+    name = "gpu_3/mig_6_memory_usage_megabytes"
 
     (metric,) = metrics_of(name)
 

@@ -35,7 +35,7 @@ class SysfsGpu:
         index: Its number in metrics' keys.
         card: What and where it is.
         is_visible: Whether this process may use it, and ROCm or Level Zero shows it.
-        gauges: Where each reading is, by its name after `gpu_<index>_`.
+        gauges: Where each reading is, by its name after `gpu_<index>`.
         memory_bytes: Size of its own memory; None where not reported.
         idle_counters: Where the milliseconds are counted in which its engines slept, by tile.
         kfd_ids: What AMD's compute driver, which knows whose processes use it, calls it.

@@ -12,6 +12,7 @@ from mlflow_sysmetrics.accelerators.intel import intel_gpu
 from mlflow_sysmetrics.accelerators.own_processes import open_own_processes
 from mlflow_sysmetrics.accelerators.sysfs import read_sysfs_gpus, select, why_missing, why_silent
 from mlflow_sysmetrics.accelerators.totals import totals_of
+from mlflow_sysmetrics.catalog import gpu_name
 from mlflow_sysmetrics.collectors.counters import Integral, RisingTotal, Slope
 from mlflow_sysmetrics.collectors.subjects import Subjects
 from mlflow_sysmetrics.host.errors import Transient, Unavailable
@@ -51,7 +52,7 @@ class SysfsGpuCollector:
             gpu.index: self._subjects.read(f"GPU {gpu.index}", gpu.read) for gpu in self._gpus
         }
         readings = {
-            f"gpu_{index}_{name}": value
+            gpu_name(index, name): value
             for index, values in by_index.items()
             for name, value in values.items()
         }
@@ -112,7 +113,7 @@ def _open(
 
 
 class Gpu:
-    """One GPU: its readings by their names after `gpu_<index>_`.
+    """One GPU: its readings by their names after `gpu_<index>`.
 
     What the driver does not report follows from what it does: shares of memory and power,
     utilisation from how long the engines slept, power from energy or else energy from power.

@@ -17,7 +17,7 @@ def totals_of(gpus: Sequence[dict[str, float]]) -> dict[str, float]:
     """Sums and means over GPUs.
 
     Args:
-        gpus: The readings of each GPU of the run, by name after `gpu_<index>_`.
+        gpus: The readings of each GPU of the run, by name after `gpu_<index>`.
 
     Returns:
         Readings by name. A sum without one of its parts would be too small: there is none while
@@ -30,7 +30,7 @@ def totals_of(gpus: Sequence[dict[str, float]]) -> dict[str, float]:
         values = [readings[reading] for readings in gpus if reading in readings]
         if values and len(values) == len(gpus):
             total = sum(values)
-            totals[f"gpu_{reading}"] = total / len(values) if reading in _AVERAGED else total
+            totals[f"gpu/{reading}"] = total / len(values) if reading in _AVERAGED else total
     return totals
 
 

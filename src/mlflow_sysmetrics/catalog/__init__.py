@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from mlflow_sysmetrics.catalog.accelerators import ACCELERATOR_METRICS
 from mlflow_sysmetrics.catalog.container import CONTAINER_METRICS, PRESSURE_METRICS
-from mlflow_sysmetrics.catalog.gpu import GPU_METRICS
+from mlflow_sysmetrics.catalog.gpu import GPU_METRICS, gpu_name
 from mlflow_sysmetrics.catalog.host import HOST_METRICS
 from mlflow_sysmetrics.catalog.model import (
     MAX_TAG_LENGTH,
@@ -41,6 +41,7 @@ __all__ = [
     "Aggregate",
     "Metric",
     "Tag",
+    "gpu_name",
     "metric_of",
     "metrics_of",
 ]
@@ -54,14 +55,12 @@ METRICS = (
     + ACCELERATOR_METRICS
 )
 
-_NUMBERS = re.compile(r"(gpu|tpu|neuron)_(?P<index>\d+)(_mig_(?P<instance>\d+))?(?=_)")
-
 
 @lru_cache(maxsize=4096)
 def metrics_of(reading: str) -> tuple[Metric, ...]:
     """The metrics that a reading feeds, their device numbers filled in; empty if it feeds none."""
-    numbers, template = _split_numbers(reading)
-    return tuple(_numbered(metric, numbers) for metric in METRICS if metric.reading == template)
+    found = ((metric, _numbers(metric.reading, reading)) for metric in METRICS)
+    return tuple(_numbered(metric, numbers) for metric, numbers in found if numbers is not None)
 
 
 def metric_of(key: str) -> Metric:
@@ -70,21 +69,28 @@ def metric_of(key: str) -> Metric:
     Raises:
         KeyError: There is none.
     """
-    numbers, template = _split_numbers(key)
     for metric in METRICS:
-        if metric.key == template:
+        numbers = _numbers(metric.key, key)
+        if numbers is not None:
             return _numbered(metric, numbers)
     raise KeyError(key)
 
 
-def _split_numbers(name: str) -> tuple[dict[str, str], str]:
-    """`gpu_3_power_usage_watts` has index `3` in `gpu_{index}_power_usage_watts`."""
-    match = _NUMBERS.match(name)
-    if match is None:
-        return {}, name
-    numbers = {part: digits for part, digits in match.groupdict().items() if digits}
-    prefix = f"{match[1]}_{{index}}" + ("_mig_{instance}" if "instance" in numbers else "")
-    return numbers, prefix + name[match.end() :]
+def _numbers(template: str, name: str) -> dict[str, str] | None:
+    """The device numbers in a name of this template; None for other names.
+
+    `gpu_3/temperature_celsius` has index `3` by `gpu_{index}/temperature_celsius`.
+    """
+    match = _pattern(template).fullmatch(name)
+    return match.groupdict() if match else None
+
+
+@lru_cache(maxsize=1024)
+def _pattern(template: str) -> re.Pattern[str]:
+    pattern = re.escape(template)
+    for part in ("index", "instance"):
+        pattern = pattern.replace(re.escape(f"{{{part}}}"), rf"(?P<{part}>[0-9]+)")
+    return re.compile(pattern)
 
 
 def _numbered(metric: Metric, numbers: dict[str, str]) -> Metric:

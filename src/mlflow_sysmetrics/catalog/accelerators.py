@@ -18,31 +18,31 @@ _neuron = partial(
 
 ACCELERATOR_METRICS = (
     _tpu(
-        "tpu_{index}_duty_cycle_percentage",
+        "tpu_{index}/duty_cycle_percentage",
         "percentage",
         Aggregate.MEAN,
         "Share of time in which the TPU chip was computing.",
     ),
     _tpu(
-        "tpu_{index}_memory_usage_megabytes",
+        "tpu_{index}/memory_usage_megabytes",
         "megabytes",
         Aggregate.MEAN,
         "TPU memory in use.",
     ),
     _tpu(
-        "tpu_{index}_memory_usage_percentage",
+        "tpu_{index}/memory_usage_percentage",
         "percentage",
         Aggregate.MEAN,
         "TPU memory in use, as a share of the TPU's memory.",
     ),
     _neuron(
-        "neuron_{index}_utilization_percentage",
+        "neuron_{index}/utilization_percentage",
         "percentage",
         Aggregate.MEAN,
         "Share of time in which the NeuronCore (AWS Trainium, Inferentia) was computing.",
     ),
     _neuron(
-        "neuron_{index}_memory_usage_megabytes",
+        "neuron_{index}/memory_usage_megabytes",
         "megabytes",
         Aggregate.MEAN,
         "Device memory that is charged to the NeuronCore.",

@@ -7,6 +7,22 @@ from functools import partial
 from mlflow_sysmetrics.catalog.model import LINUX, LINUX_AND_WINDOWS, Aggregate, Metric
 from mlflow_sysmetrics.catalog.nvidia import NVIDIA_METRICS
 
+_MLFLOWS_OWN = frozenset(
+    (
+        "utilization_percentage",
+        "memory_usage_megabytes",
+        "memory_usage_percentage",
+        "power_usage_watts",
+        "power_usage_percentage",
+    )
+)
+
+
+def gpu_name(index: int, name: str) -> str:
+    """Name of a reading of one GPU: MLflow's own lie beside its others, ours in a section."""
+    return f"gpu_{index}_{name}" if name in _MLFLOWS_OWN else f"gpu_{index}/{name}"
+
+
 # Rows by what reports them.
 _any_gpu = partial(Metric, source="NVML, /sys (amdgpu, xe, i915), ioreg")
 _nvml_sysfs = partial(Metric, source="NVML, /sys (amdgpu, xe, i915)", platforms=LINUX_AND_WINDOWS)
@@ -28,7 +44,7 @@ _ONE_GPU = (
         absent="where the GPU does not report it, as in MIG mode",
     ),
     _nvml_amd(
-        "gpu_{index}_memory_controller_utilization_percentage",
+        "gpu_{index}/memory_controller_utilization_percentage",
         "percentage",
         Aggregate.MEAN,
         "Share of time in which GPU memory was being read or written.",
@@ -49,7 +65,7 @@ _ONE_GPU = (
         absent=_NO_OWN_MEMORY,
     ),
     Metric(
-        "gpu_{index}_host_memory_usage_megabytes",
+        "gpu_{index}/host_memory_usage_megabytes",
         "megabytes",
         Aggregate.MEAN,
         "Host memory that the GPU uses (GTT), by all processes: most of the memory of a GPU that "
@@ -73,63 +89,63 @@ _ONE_GPU = (
         absent=_NOT_REPORTED,
     ),
     _nvml_sysfs(
-        "gpu_{index}_power_limit_watts",
+        "gpu_{index}/power_limit_watts",
         "watts",
         Aggregate.MEAN,
         "Power limit in force: the lowest of those that are set.",
         absent=_NOT_REPORTED,
     ),
     _nvml_sysfs(
-        "gpu_{index}_energy_joules",
+        "gpu_{index}/energy_joules",
         "joules",
         Aggregate.TOTAL,
         "Energy used since the run opened, by the GPU's own counter.",
         absent="without an energy counter, as on AMD GPUs and on NVIDIA GPUs before Volta",
     ),
     _nvml_amd(
-        "gpu_{index}_energy_estimated_joules",
+        "gpu_{index}/energy_estimated_joules",
         "joules",
         Aggregate.TOTAL,
         "Energy used since the run opened, estimated from the power draw at the samples.",
         absent="where the GPU has an energy counter",
     ),
     _any_gpu(
-        "gpu_{index}_temperature_celsius",
+        "gpu_{index}/temperature_celsius",
         "celsius",
         Aggregate.MEAN,
         "Temperature of the GPU.",
         absent=_NOT_REPORTED,
     ),
     _nvml_sysfs(
-        "gpu_{index}_memory_temperature_celsius",
+        "gpu_{index}/memory_temperature_celsius",
         "celsius",
         Aggregate.MEAN,
         "Temperature of the GPU's memory.",
         absent="where the memory has no sensor, as on most consumer cards",
     ),
     _nvml_amd_mac(
-        "gpu_{index}_fan_speed_percentage",
+        "gpu_{index}/fan_speed_percentage",
         "percentage",
         Aggregate.MEAN,
         "Intended speed of the fan, as a share of its full speed; may exceed 100.",
         absent="without a fan of its own",
     ),
     _any_gpu(
-        "gpu_{index}_sm_clock_megahertz",
+        "gpu_{index}/sm_clock_megahertz",
         "megahertz",
         Aggregate.MEAN,
         "Clock of the processors: NVIDIA's SMs, AMD's shaders, Intel's graphics engines.",
         absent=_NOT_REPORTED,
     ),
     _nvml_amd_mac(
-        "gpu_{index}_memory_clock_megahertz",
+        "gpu_{index}/memory_clock_megahertz",
         "megahertz",
         Aggregate.MEAN,
         "Clock of the GPU memory.",
         absent=_NOT_REPORTED,
     ),
     _nvml_amd(
-        "gpu_{index}_process_memory_megabytes",
+        "gpu_{index}/process_memory_megabytes",
         "megabytes",
         Aggregate.MEAN,
         "GPU memory in use by the process tree.",
@@ -139,35 +155,35 @@ _ONE_GPU = (
 
 _ALL_GPUS = (
     _any_gpu(
-        "gpu_utilization_percentage",
+        "gpu/utilization_percentage",
         "percentage",
         Aggregate.MEAN,
         "Mean utilisation of the run's GPUs.",
         absent=_NO_TOTAL,
     ),
     _nvml_amd_mac(
-        "gpu_memory_usage_megabytes",
+        "gpu/memory_usage_megabytes",
         "megabytes",
         Aggregate.MEAN,
         "Memory in use on all of the run's GPUs together.",
         absent=_NO_TOTAL,
     ),
     _any_gpu(
-        "gpu_power_usage_watts",
+        "gpu/power_usage_watts",
         "watts",
         Aggregate.MEAN,
         "Power draw of all of the run's GPUs together.",
         absent=_NO_TOTAL,
     ),
     _nvml_sysfs(
-        "gpu_energy_joules",
+        "gpu/energy_joules",
         "joules",
         Aggregate.TOTAL,
         "Energy that all of the run's GPUs used since the run opened.",
         absent=_NO_TOTAL,
     ),
     _nvml_sysfs(
-        "gpu_energy_estimated_joules",
+        "gpu/energy_estimated_joules",
         "joules",
         Aggregate.TOTAL,
         "Energy that all of the run's GPUs used since the run opened, estimated from the power "

@@ -20,7 +20,7 @@ HOST_METRICS = (
         scale=100.0,
     ),
     Metric(
-        "cpu_load_average_1m",
+        "cpu/load_average_1m",
         "processes",
         Aggregate.MEAN,
         "Processes running or waiting to run, mean over the last minute.",
@@ -43,7 +43,7 @@ HOST_METRICS = (
         source="psutil.virtual_memory",
     ),
     Metric(
-        "swap_usage_megabytes",
+        "memory/swap_usage_megabytes",
         "megabytes",
         Aggregate.MEAN,
         "Swap in use on the host.",
@@ -51,7 +51,7 @@ HOST_METRICS = (
         absent="on a host without swap",
     ),
     Metric(
-        "swap_usage_percentage",
+        "memory/swap_usage_percentage",
         "percentage",
         Aggregate.MEAN,
         "Swap in use on the host, as a share of its swap.",
@@ -80,7 +80,7 @@ HOST_METRICS = (
         source="psutil.disk_usage",
     ),
     Metric(
-        "working_disk_usage_percentage",
+        "disk/working_directory_usage_percentage",
         "percentage",
         Aggregate.MEAN,
         "Space in use on the working directory's file system, as a share of what users may use.",
@@ -88,7 +88,7 @@ HOST_METRICS = (
         absent=_ROOT_IS_WORKING,
     ),
     Metric(
-        "working_disk_usage_megabytes",
+        "disk/working_directory_usage_megabytes",
         "megabytes",
         Aggregate.MEAN,
         "Space in use on the working directory's file system.",
@@ -96,7 +96,7 @@ HOST_METRICS = (
         absent=_ROOT_IS_WORKING,
     ),
     Metric(
-        "working_disk_available_megabytes",
+        "disk/working_directory_available_megabytes",
         "megabytes",
         Aggregate.MEAN,
         "Space still available to users on the working directory's file system.",
@@ -104,7 +104,7 @@ HOST_METRICS = (
         absent=_ROOT_IS_WORKING,
     ),
     Metric(
-        "disk_read_megabytes_per_second",
+        "disk/read_megabytes_per_second",
         "megabytes per second",
         Aggregate.RATE,
         "Data read from the host's disks.",
@@ -114,7 +114,7 @@ HOST_METRICS = (
         scale=BYTES_TO_MEGABYTES,
     ),
     Metric(
-        "disk_write_megabytes_per_second",
+        "disk/write_megabytes_per_second",
         "megabytes per second",
         Aggregate.RATE,
         "Data written to the host's disks.",
@@ -142,7 +142,7 @@ HOST_METRICS = (
         scale=BYTES_TO_MEGABYTES,
     ),
     Metric(
-        "network_receive_megabytes_per_second",
+        "network/receive_megabytes_per_second",
         "megabytes per second",
         Aggregate.RATE,
         "Data received from other machines: over physical interfaces, in a container over all but "
@@ -153,7 +153,7 @@ HOST_METRICS = (
         scale=BYTES_TO_MEGABYTES,
     ),
     Metric(
-        "network_transmit_megabytes_per_second",
+        "network/transmit_megabytes_per_second",
         "megabytes per second",
         Aggregate.RATE,
         "Data sent to other machines: over physical interfaces, in a container over all but "

@@ -53,7 +53,7 @@ def _load() -> dict[str, float]:
     load = os.getloadavg()[0]
     if not 0 <= load < _MOST_TASKS:
         raise ParseError("a load average", str(load))
-    return {"cpu_load_average_1m": load}
+    return {"cpu/load_average_1m": load}
 
 
 def open_cpu(_host: Host) -> CpuCollector:

@@ -79,7 +79,7 @@ class _Space:
     """Space on one file system, asked by a helper process where a call on it may hang.
 
     Args:
-        subject: What its readings begin with.
+        prefix: What its readings begin with.
         path: A directory on it.
         mount: It; None where that is not known.
 
@@ -88,9 +88,9 @@ class _Space:
         trouble: Why its readings are missing now, for a person to read; empty where they are not.
     """
 
-    def __init__(self, subject: str, path: str, mount: Mount | None) -> None:
+    def __init__(self, prefix: str, path: str, mount: Mount | None) -> None:
         self.trouble = ""
-        self._subject = subject
+        self._prefix = prefix
         self.path = path
         self._mount = mount if mount is not None and mount.may_hang else None
 
@@ -116,22 +116,20 @@ class _Space:
 
     def _readings(self, percent: float, used_bytes: float, free_bytes: float) -> dict[str, float]:
         return {
-            f"{self._subject}_usage_percentage": percent,
-            f"{self._subject}_usage_megabytes": used_bytes / 1e6,
-            f"{self._subject}_available_megabytes": free_bytes / 1e6,
+            f"{self._prefix}usage_percentage": percent,
+            f"{self._prefix}usage_megabytes": used_bytes / 1e6,
+            f"{self._prefix}available_megabytes": free_bytes / 1e6,
         }
 
     def _report(self, what: str, *, is_certain: bool) -> None:
         if is_certain:
-            self.trouble = f"{what}; system/{self._subject}_* metrics are missing meanwhile"
-            warn_once(
-                f"{self.trouble}, all others go on", f"{self._subject} space on {self._mount}"
-            )
+            self.trouble = f"{what}; system/{self._prefix}* metrics are missing meanwhile"
+            warn_once(f"{self.trouble}, all others go on", f"{self._prefix} space on {self._mount}")
 
 
 def open_disk(host: Host) -> DiskCollector:
     """Space exists on every host; the counters may not."""
-    spaces = [_Space("disk", os.sep, mount_of(os.sep)), *_working_space()]
+    spaces = [_Space("disk_", os.sep, mount_of(os.sep)), *_working_space()]
     return DiskCollector(spaces, _transfer_source(host))
 
 
@@ -147,7 +145,7 @@ def _working_space() -> Iterator[_Space]:
     except OSError:
         return
     if is_apart:
-        yield _Space("working_disk", directory, mount)
+        yield _Space("disk/working_directory_", directory, mount)
 
 
 def _transfer_source(host: Host) -> Callable[[], dict[str, DiskBytes]]:

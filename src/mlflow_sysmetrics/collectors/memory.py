@@ -60,8 +60,8 @@ class MemoryCollector(Collector):
         if not total_bytes:
             return {}
         return {
-            "swap_usage_megabytes": used_bytes / 1e6,
-            "swap_usage_percentage": used_bytes / total_bytes * 100,
+            "memory/swap_usage_megabytes": used_bytes / 1e6,
+            "memory/swap_usage_percentage": used_bytes / total_bytes * 100,
         }
 
 

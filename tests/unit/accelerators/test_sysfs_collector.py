@@ -19,7 +19,7 @@ import pytest
 from fakes.simulation import Simulation
 from mlflow_sysmetrics.accelerators.sysfs import read_devices
 from mlflow_sysmetrics.accelerators.sysfs_collector import open_amd, open_intel
-from mlflow_sysmetrics.catalog import metrics_of
+from mlflow_sysmetrics.catalog import gpu_name, metrics_of
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host
 
@@ -92,7 +92,11 @@ def pass_in(host: Host, render_node: str) -> None:
 
 
 def indices(collector: Collector) -> set[str]:
-    return {name.split("_")[1] for name in collector.collect() if name[4].isdigit()}
+    return {
+        name[4:].replace("/", "_").split("_")[0]
+        for name in collector.collect()
+        if name[4].isdigit()
+    }
 
 
 # Over described trees
@@ -170,10 +174,10 @@ def test_a_missing_file_costs_its_own_readings_alone(
 
     left = set(open_amd(host).collect())
 
-    assert {name for name in whole - left if name.startswith("gpu_0_")} == {
-        f"gpu_0_{name}" for name in lost
+    assert {name for name in whole - left if name.startswith("gpu_0")} == {
+        gpu_name(0, name) for name in lost
     }
-    assert {name for name in whole if name.startswith("gpu_1_")} <= left
+    assert {name for name in whole if name.startswith("gpu_1")} <= left
 
 
 def test_a_file_that_fails_for_a_while_is_read_again(copy_of: Callable[..., Host]) -> None:
@@ -263,17 +267,17 @@ def test_intels_power_follows_from_its_energy(copy_of: Callable[..., Host]) -> N
 
     assert readings["gpu_0_power_usage_watts"] == pytest.approx(95.0)
     assert readings["gpu_0_power_usage_percentage"] == pytest.approx(50.0)
-    assert readings["gpu_0_energy_joules"] == pytest.approx(190.0)
+    assert readings["gpu_0/energy_joules"] == pytest.approx(190.0)
 
 
 def test_amds_energy_is_estimated_from_its_power(copy_of: Callable[..., Host]) -> None:
     host = copy_of("mi300x")
     collector = open_amd(host)
-    assert collector.collect()["gpu_1_energy_estimated_joules"] == 0.0
+    assert collector.collect()["gpu_1/energy_estimated_joules"] == 0.0
 
     advance(host, 10.0)
     write(host, "card9/device/hwmon/hwmon5/power1_input", 338_000_000)
-    assert collector.collect()["gpu_1_energy_estimated_joules"] == pytest.approx(2380.0)
+    assert collector.collect()["gpu_1/energy_estimated_joules"] == pytest.approx(2380.0)
 
 
 def test_a_gpu_that_is_powered_down_uses_no_energy(copy_of: Callable[..., Host]) -> None:
@@ -291,7 +295,7 @@ def test_a_gpu_that_is_powered_down_uses_no_energy(copy_of: Callable[..., Host])
 
     # 138 W go down to nothing in 10 s, and come back in as long.
     readings = collector.collect()
-    assert readings["gpu_1_energy_estimated_joules"] == pytest.approx(1380.0)
+    assert readings["gpu_1/energy_estimated_joules"] == pytest.approx(1380.0)
 
 
 def test_a_counter_that_was_reset_or_has_hardly_moved_says_nothing(
@@ -322,7 +326,7 @@ def test_power_is_compared_with_the_limit_of_what_it_is_of(copy_of: Callable[...
     readings = collector.collect()
 
     assert readings["gpu_0_power_usage_watts"] == pytest.approx(50.0)
-    assert "gpu_0_power_limit_watts" not in readings  # it is the package's alone
+    assert "gpu_0/power_limit_watts" not in readings  # it is the package's alone
     assert "gpu_0_power_usage_percentage" not in readings
 
 
@@ -330,7 +334,7 @@ def test_a_limit_without_energy_is_told(copy_of: Callable[..., Host]) -> None:
     host = copy_of("arc-xe")
     (host.root / DRM / "card1/device/hwmon/hwmon5/energy2_input").unlink()
 
-    assert open_intel(host).collect()["gpu_0_power_limit_watts"] == 190.0
+    assert open_intel(host).collect()["gpu_0/power_limit_watts"] == 190.0
 
 
 def test_energy_is_not_estimated_over_the_time_that_a_machine_slept(
@@ -345,7 +349,7 @@ def test_energy_is_not_estimated_over_the_time_that_a_machine_slept(
 
     advance(host, 28_800.0)
 
-    assert collector.collect()["gpu_0_energy_estimated_joules"] == pytest.approx(40 * 641.0)
+    assert collector.collect()["gpu_0/energy_estimated_joules"] == pytest.approx(40 * 641.0)
 
 
 def test_utilisation_is_not_told_of_the_time_that_a_machine_slept(
@@ -373,7 +377,7 @@ def test_a_limit_of_zero_is_none(copy_of: Callable[..., Host]) -> None:
 
     readings = collector.collect()
 
-    assert "gpu_0_power_limit_watts" not in readings
+    assert "gpu_0/power_limit_watts" not in readings
     assert "gpu_0_power_usage_percentage" not in readings
     assert readings["gpu_0_power_usage_watts"] == 0.0
 
@@ -395,10 +399,10 @@ def test_totals_are_of_the_first_makers_gpus(copy_of: Callable[..., Host]) -> No
 
     totals = open_amd(host).collect()
 
-    assert totals["gpu_utilization_percentage"] == pytest.approx(48.5)
-    assert totals["gpu_power_usage_watts"] == pytest.approx(779.0)
-    assert totals["gpu_memory_usage_megabytes"] == pytest.approx(171498.136, abs=1e-3)
-    assert not {name for name in open_intel(host).collect() if not name.startswith("gpu_2_")}
+    assert totals["gpu/utilization_percentage"] == pytest.approx(48.5)
+    assert totals["gpu/power_usage_watts"] == pytest.approx(779.0)
+    assert totals["gpu/memory_usage_megabytes"] == pytest.approx(171498.136, abs=1e-3)
+    assert not {name for name in open_intel(host).collect() if not name.startswith("gpu_2")}
 
 
 def test_numbers_do_not_depend_on_what_is_visible(copy_of: Callable[..., Host]) -> None:
@@ -448,8 +452,8 @@ def test_own_memory_is_that_of_the_process_tree(copy_of: Callable[..., Host]) ->
 
     readings = open_amd(host).collect()
 
-    assert readings["gpu_0_process_memory_megabytes"] == 3000.0
-    assert readings["gpu_1_process_memory_megabytes"] == 0.0
+    assert readings["gpu_0/process_memory_megabytes"] == 3000.0
+    assert readings["gpu_1/process_memory_megabytes"] == 0.0
 
 
 def test_own_memory_may_be_that_of_another_tree(copy_of: Callable[..., Host]) -> None:
@@ -462,7 +466,7 @@ def test_own_memory_may_be_that_of_another_tree(copy_of: Callable[..., Host]) ->
         readings = open_amd(replace(host, pid=child.pid)).collect()
 
         child.communicate(b"\n")
-    assert readings["gpu_0_process_memory_megabytes"] == 5000.0
+    assert readings["gpu_0/process_memory_megabytes"] == 5000.0
 
 
 def test_a_gpu_counts_from_when_it_is_used(copy_of: Callable[..., Host]) -> None:
@@ -475,7 +479,7 @@ def test_a_gpu_counts_from_when_it_is_used(copy_of: Callable[..., Host]) -> None
     use_memory(host, os.getpid(), kfd_id=9872, used_bytes=1_000_000)
     readings = collector.collect()
     assert indices(collector) == {"1"}
-    assert readings["gpu_power_usage_watts"] == readings["gpu_1_power_usage_watts"]
+    assert readings["gpu/power_usage_watts"] == readings["gpu_1_power_usage_watts"]
 
     use_memory(host, os.getpid(), kfd_id=9872, used_bytes=0)
     assert indices(collector) == {"1"}
@@ -526,7 +530,7 @@ def test_own_memory_is_that_in_all_parts(copy_of: Callable[..., Host]) -> None:
     for kfd_id in (41214, 3):
         use_memory(host, os.getpid(), kfd_id, used_bytes=3_000_000)
 
-    assert open_amd(host).collect()["gpu_0_process_memory_megabytes"] == 6.0
+    assert open_amd(host).collect()["gpu_0/process_memory_megabytes"] == 6.0
 
 
 # In containers
@@ -576,7 +580,7 @@ def test_totals_are_of_what_is_passed_into_a_container(copy_of: Callable[..., Ho
     host = copy_of("mi300x")
     pass_in(host, "renderD129")
 
-    assert open_amd(host).collect()["gpu_power_usage_watts"] == pytest.approx(138.0)
+    assert open_amd(host).collect()["gpu/power_usage_watts"] == pytest.approx(138.0)
 
 
 def test_a_part_that_is_passed_into_a_container_stands_for_its_gpu(

@@ -41,7 +41,7 @@ def test_waiting_is_not_busy_and_guests_count_once(
 def test_the_load_of_the_last_minute_is_read(mocker: MockerFixture) -> None:
     mocker.patch("os.getloadavg", return_value=(1.5, 2.5, 3.5), create=True)
 
-    assert open_cpu(Host()).collect()["cpu_load_average_1m"] == 1.5
+    assert open_cpu(Host()).collect()["cpu/load_average_1m"] == 1.5
 
 
 def test_where_there_is_no_load_average_it_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

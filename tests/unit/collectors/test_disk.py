@@ -135,8 +135,11 @@ def test_the_working_directorys_file_system_is_added_where_it_is_another(
     readings = open_disk(disks.host).collect()
 
     assert readings["disk_usage_megabytes"] == 30_000.0
-    assert readings["working_disk_usage_megabytes"] == 1_000.0
-    assert SPACE | {f"working_{name}" for name in SPACE} == readings.keys()
+    assert readings["disk/working_directory_usage_megabytes"] == 1_000.0
+    assert (
+        SPACE | {name.replace("disk_", "disk/working_directory_") for name in SPACE}
+        == readings.keys()
+    )
 
 
 def test_a_deleted_working_directory_costs_nothing_else(

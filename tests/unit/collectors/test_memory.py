@@ -29,8 +29,8 @@ def test_memory_and_swap_in_use(mocker: MockerFixture, host: Host) -> None:
     assert open_memory(host).collect() == {
         "system_memory_usage_megabytes": 4000.0,
         "system_memory_usage_percentage": 25.0,
-        "swap_usage_megabytes": 2 * GIB / 1e6,
-        "swap_usage_percentage": 25.0,
+        "memory/swap_usage_megabytes": 2 * GIB / 1e6,
+        "memory/swap_usage_percentage": 25.0,
     }
 
 

@@ -220,7 +220,7 @@ def test_space_is_asked_also_where_the_root_itself_may_hang(
     readings = open_disk(Host()).collect()
 
     assert readings["disk_usage_percentage"] == pytest.approx(read_space("/")[0], abs=5)
-    assert readings["working_disk_usage_megabytes"] == 0
+    assert readings["disk/working_directory_usage_megabytes"] == 0
 
 
 # The spool of a user whose home is on a network

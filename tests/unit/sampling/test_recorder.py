@@ -133,7 +133,7 @@ def test_a_window_with_nothing_to_log_takes_no_step(bench: Bench) -> None:
 def test_only_what_is_wanted_is_logged(bench: Bench) -> None:
     recorder = bench.opened(Settings(include=("*_megabytes",), exclude=("disk_*",)))
     take(bench, recorder, 0.0)
-    take(bench, recorder, 10.0, **{GAUGE: 1.0, OTHER_GAUGE: 2.0, "cpu_load_average_1m": 3.0})
+    take(bench, recorder, 10.0, **{GAUGE: 1.0, OTHER_GAUGE: 2.0, "cpu/load_average_1m": 3.0})
 
     assert [point.key for point in bench.logged] == [GAUGE]
 

@@ -59,9 +59,9 @@ def test_a_gauge_that_only_the_opening_sample_has_is_in_the_first_window_alone()
 def test_a_gauge_that_no_sample_of_a_window_has_is_left_out() -> None:
     window = window_of((0, 1.0), (1, 1.0), reading=GAUGE)
     window.close()
-    add(window, 2.0, swap_usage_megabytes=3.0)
+    add(window, 2.0, **{"memory/swap_usage_megabytes": 3.0})
 
-    assert window.close() == {"swap_usage_megabytes": 3.0}
+    assert window.close() == {"memory/swap_usage_megabytes": 3.0}
 
 
 def test_a_gauge_is_the_mean_of_the_samples_that_have_it() -> None:
@@ -168,7 +168,7 @@ def test_each_rate_goes_by_the_times_of_its_own_collector() -> None:
     window.add([Readings(0.0, {CPU_SECONDS: 0.0}), Readings(5.0, {"disk_read_bytes": 0.0})])
     window.add([Readings(10.0, {CPU_SECONDS: 5.0}), Readings(25.0, {"disk_read_bytes": 40e6})])
 
-    assert window.close() == {CPU_RATE: 50.0, "disk_read_megabytes_per_second": 2.0}
+    assert window.close() == {CPU_RATE: 50.0, "disk/read_megabytes_per_second": 2.0}
 
 
 # What is no number

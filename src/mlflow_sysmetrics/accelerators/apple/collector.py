@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.accelerators.apple.ioreg import NEVER_ZERO, are_only_zeros, read_ioreg
 from mlflow_sysmetrics.accelerators.totals import totals_of
+from mlflow_sysmetrics.catalog import gpu_name
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.accelerators.apple.ioreg import Statistics
@@ -21,7 +22,7 @@ _GAUGES = (
     ("sm_clock_megahertz", "Core Clock(MHz)", 1.0),
     ("memory_clock_megahertz", "Memory Clock(MHz)", 1.0),
 )
-"""A reading's name after `gpu_<index>_`, what it is called by ioreg, and the factor between."""
+"""A reading's name after `gpu_<index>`, what it is called by ioreg, and the factor between."""
 
 
 class AppleGpuCollector:
@@ -38,7 +39,7 @@ class AppleGpuCollector:
         """
         gpus = [gpu_readings(statistics) for statistics in read_ioreg(self._host)]
         readings = {
-            f"gpu_{index}_{name}": value
+            gpu_name(index, name): value
             for index, gpu in enumerate(gpus)
             for name, value in gpu.items()
         }
@@ -59,7 +60,7 @@ def open_apple(host: Host) -> AppleGpuCollector:
 
 
 def gpu_readings(statistics: Statistics) -> dict[str, float]:
-    """The readings of one GPU, by their names after `gpu_<index>_`."""
+    """The readings of one GPU, by their names after `gpu_<index>`."""
     if are_only_zeros(statistics):
         return {}
     readings = {

@@ -45,11 +45,11 @@ class NeuronCollector:
         use = parse_neuron_monitor(report)
         self._guard.succeed()
         readings = {
-            f"neuron_{core}_utilization_percentage": percent
+            f"neuron_{core}/utilization_percentage": percent
             for core, percent in use.utilization_percent.items()
         }
         for core, used_bytes in use.memory_bytes.items():
-            readings[f"neuron_{core}_memory_usage_megabytes"] = used_bytes / 1e6
+            readings[f"neuron_{core}/memory_usage_megabytes"] = used_bytes / 1e6
         return readings
 
     def notes(self) -> list[str]:

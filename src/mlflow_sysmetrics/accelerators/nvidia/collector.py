@@ -16,7 +16,7 @@ from mlflow_sysmetrics.accelerators.own_processes import open_own_processes
 from mlflow_sysmetrics.accelerators.reasons import ONLY_ZEROS
 from mlflow_sysmetrics.accelerators.run_gpus import open_run_gpus
 from mlflow_sysmetrics.accelerators.totals import totals_of
-from mlflow_sysmetrics.catalog import metrics_of
+from mlflow_sysmetrics.catalog import gpu_name, metrics_of
 from mlflow_sysmetrics.collectors.subjects import Subjects
 from mlflow_sysmetrics.host.backoff import Backoff
 from mlflow_sysmetrics.host.errors import Transient, Unavailable
@@ -83,7 +83,7 @@ class Gpu:
         return self._processes.are_withheld(part) and part.address in self._found.visible
 
     def read(self) -> dict[str, float]:
-        """Readings by name after `gpu_<index>_`; none as long as it is not the run's."""
+        """Readings by name after `gpu_<index>`; none as long as it is not the run's."""
         now_s = self._clock.now_s()
         readings: dict[str, float] = {}
         if self._processes is not None:
@@ -124,9 +124,9 @@ class Gpu:
             yield f"{self.guarded} does not report {', '.join(keys)}: {reason}"
 
     def _keys_of(self, reading: str) -> list[str]:
-        """Keys of the metrics that a reading feeds, after `gpu_<index>_`."""
-        prefix = f"gpu_{self.index}_"
-        return [metric.key.removeprefix(prefix) for metric in metrics_of(prefix + reading)]
+        """Keys of the metrics that a reading feeds, after `gpu_<index>`."""
+        metrics = metrics_of(gpu_name(self.index, reading))
+        return [metric.key.removeprefix(f"gpu_{self.index}")[1:] for metric in metrics]
 
     def close(self) -> None:
         """Let go of what is held; may be called twice."""
@@ -169,7 +169,7 @@ class NvidiaCollector:
         if failures_now > failures and answers_now == answers:
             self._nvml.close()  # perhaps the driver was loaded anew, and NVML knows it not yet
         readings = {
-            f"gpu_{gpu.index}_{name}": value
+            gpu_name(gpu.index, name): value
             for gpu, values in by_gpu.items()
             for name, value in values.items()
         }

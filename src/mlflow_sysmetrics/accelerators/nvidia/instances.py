@@ -36,7 +36,7 @@ class InstanceReadings:
         self._memories = [instance.memory for instance in device.mig_instances]
 
     def read(self, now_s: float, parts: Collection[GuardedDevice]) -> dict[str, float]:
-        """Readings by name after `gpu_<index>_`.
+        """Readings by name after `gpu_<index>`.
 
         The GPU's own memory would be that of others, too; in its place is that of these instances.
 

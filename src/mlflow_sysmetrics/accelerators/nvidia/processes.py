@@ -56,7 +56,7 @@ class ProcessReadings:
         self._seen_us = clock.wall_ms() * 1000
 
     def read(self, now_s: float) -> dict[str, float]:
-        """Readings by name after `gpu_<index>_`; a tree that does not use the GPU uses 0 of it."""
+        """Readings by name after `gpu_<index>`; a tree that does not use the GPU uses 0 of it."""
         readings: dict[str, float] = {}
         lists = [self._own_bytes(part, now_s) for part in self._parts]
         told = [each for each in lists if each is not None]

@@ -32,7 +32,7 @@ class ProfilingReadings:
         self._samples = GpmSamples(device.nvml, device.address, list(_METRICS.values()))
 
     def read(self, now_s: float) -> dict[str, float]:
-        """Readings by name after `gpu_<index>_`; none at the first sample."""
+        """Readings by name after `gpu_<index>`; none at the first sample."""
         values = self._device.attempt(GpmSamples, lambda: self._samples.read(now_s), now_s)
         return {
             reading: value

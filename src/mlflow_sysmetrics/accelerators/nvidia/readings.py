@@ -39,7 +39,7 @@ class Counter:
     """One reading of a GPU.
 
     Attributes:
-        reading: Its name after `gpu_<index>_`.
+        reading: Its name after `gpu_<index>`.
         asks: What NVML is asked for it; what several counters need is asked once a tick.
         value: From the answers, in this order, to the reading; None where they do not hold it.
         kind: What the value is.
@@ -190,7 +190,7 @@ class CounterReadings:
         }
 
     def read(self, now_s: float) -> dict[str, float]:
-        """Readings by name after `gpu_<index>_`: gauges, and totals since the first reading."""
+        """Readings by name after `gpu_<index>`: gauges, and totals since the first reading."""
         answers: dict[Any, Any] = dict(self._device.ask_fields(self._fields, now_s))
         asked = list(self._active())
         for ask in (ask for counter in asked for ask in counter.asks):

@@ -45,21 +45,21 @@ class TpuCollector:
             raise
         self._absence = None
         readings = {
-            f"tpu_{device}_memory_usage_megabytes": used / 1e6
+            f"tpu_{device}/memory_usage_megabytes": used / 1e6
             for device, used in used_bytes.items()
         }
         with suppress(Unavailable):
             for device, size in self._metrics.read(MEMORY_TOTAL).items():
                 if 0 < size >= used_bytes.get(device, math.inf):
                     share = used_bytes[device] / size
-                    readings[f"tpu_{device}_memory_usage_percentage"] = 100 * share
+                    readings[f"tpu_{device}/memory_usage_percentage"] = 100 * share
                 elif not used_bytes.get(device):  # 0 of 0 is no reading
-                    readings.pop(f"tpu_{device}_memory_usage_megabytes", None)
+                    readings.pop(f"tpu_{device}/memory_usage_megabytes", None)
         with suppress(Unavailable):
             duty = self._metrics.read(DUTY_CYCLE)
             for device, percent in by_device(duty, used_bytes).items():
                 if percent <= 100:  # noqa: PLR2004 - percent
-                    readings[f"tpu_{device}_duty_cycle_percentage"] = percent
+                    readings[f"tpu_{device}/duty_cycle_percentage"] = percent
         return readings
 
     def notes(self) -> list[str]:

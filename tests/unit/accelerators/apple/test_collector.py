@@ -35,8 +35,8 @@ def test_apples_gpu_tells_utilisation_and_memory(mac: Callable[[str], Host]) -> 
     assert open_apple(host).collect() == {
         "gpu_0_utilization_percentage": 25,
         "gpu_0_memory_usage_megabytes": pytest.approx(745.570304),
-        "gpu_utilization_percentage": 25,
-        "gpu_memory_usage_megabytes": pytest.approx(745.570304),
+        "gpu/utilization_percentage": 25,
+        "gpu/memory_usage_megabytes": pytest.approx(745.570304),
     }
 
 
@@ -49,11 +49,11 @@ def test_a_card_in_an_intel_mac_tells_more(mac: Callable[[str], Host]) -> None:
         "gpu_1_memory_usage_megabytes": pytest.approx(1932.735283),
         "gpu_1_memory_usage_percentage": pytest.approx(22.510, abs=1e-3),
         "gpu_1_power_usage_watts": 31,
-        "gpu_1_temperature_celsius": 58,
-        "gpu_1_fan_speed_percentage": 33,
-        "gpu_1_sm_clock_megahertz": 1300,
-        "gpu_1_memory_clock_megahertz": 750,
-        "gpu_utilization_percentage": 32.5,
+        "gpu_1/temperature_celsius": 58,
+        "gpu_1/fan_speed_percentage": 33,
+        "gpu_1/sm_clock_megahertz": 1300,
+        "gpu_1/memory_clock_megahertz": 750,
+        "gpu/utilization_percentage": 32.5,
     }
 
 

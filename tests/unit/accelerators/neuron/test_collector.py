@@ -82,11 +82,11 @@ def fail(collector: NeuronCollector) -> str:
 def test_use_of_each_core_is_read_and_added_up(collector: NeuronCollector) -> None:
     readings = first_readings(collector)
 
-    assert readings["neuron_0_utilization_percentage"] == pytest.approx(2.926, abs=1e-3)
-    assert readings["neuron_1_utilization_percentage"] == pytest.approx(3.080, abs=1e-3)
-    assert readings["neuron_2_utilization_percentage"] == 0
-    assert readings["neuron_0_memory_usage_megabytes"] == pytest.approx(63.105, abs=1e-3)
-    assert readings["neuron_3_memory_usage_megabytes"] == 0
+    assert readings["neuron_0/utilization_percentage"] == pytest.approx(2.926, abs=1e-3)
+    assert readings["neuron_1/utilization_percentage"] == pytest.approx(3.080, abs=1e-3)
+    assert readings["neuron_2/utilization_percentage"] == 0
+    assert readings["neuron_0/memory_usage_megabytes"] == pytest.approx(63.105, abs=1e-3)
+    assert readings["neuron_3/memory_usage_megabytes"] == 0
     assert len(readings) == 8
     assert all(metrics_of(name) for name in readings)
 

@@ -66,11 +66,11 @@ def in_a_container(tmp_path: Path) -> Path:
 
 def _of(index: int, readings: dict[str, float]) -> dict[str, float]:
     """The readings of one GPU, by name after its number."""
-    prefix = f"gpu_{index}_"
+    prefixes = (f"gpu_{index}_", f"gpu_{index}/")
     return {
-        name.removeprefix(prefix): value
+        name[len(prefixes[0]) :]: value
         for name, value in readings.items()
-        if name.startswith(prefix)
+        if name.startswith(prefixes)
     }
 
 
@@ -86,38 +86,38 @@ def test_reads_all_of_a_gpu(install_nvml: Install, open_collector: Open, clock: 
 
     assert collector.collect() == {
         "gpu_0_utilization_percentage": 90,
-        "gpu_0_memory_controller_utilization_percentage": 35,
+        "gpu_0/memory_controller_utilization_percentage": 35,
         "gpu_0_memory_usage_megabytes": 20_000.0,
         "gpu_0_memory_usage_percentage": 25.0,
         "gpu_0_power_usage_watts": 350.0,
         "gpu_0_power_usage_percentage": 50.0,
-        "gpu_0_power_limit_watts": 700.0,
-        "gpu_0_energy_joules": 3500.0,
-        "gpu_0_temperature_celsius": 61.0,
-        "gpu_0_memory_temperature_celsius": 70.0,
-        "gpu_0_sm_clock_megahertz": 1980.0,
-        "gpu_0_memory_clock_megahertz": 2619.0,
-        "gpu_0_throttled_power_seconds": 2.0,
-        "gpu_0_throttled_thermal_seconds": 0.0,
-        "gpu_0_throttled_hardware_seconds": 5.0,  # half of the ten, since it began within them
-        "gpu_0_decoder_utilization_percentage": 3.0,
-        "gpu_0_nvlink_receive_bytes": 0.0,
-        "gpu_0_nvlink_transmit_bytes": 50 * 1024,
-        "gpu_0_ecc_corrected_errors": 0.0,
-        "gpu_0_ecc_uncorrected_errors": 1.0,
-        "gpu_0_remapped_rows": 3.0,
-        "gpu_0_pcie_receive_megabytes_per_second": 2500.0,
-        "gpu_0_pcie_transmit_megabytes_per_second": 1500.0,
-        "gpu_0_process_memory_megabytes": 0.0,
-        "gpu_0_process_utilization_percentage": 0.0,
-        "gpu_0_sm_active_percentage": 80.5,
-        "gpu_0_sm_occupancy_percentage": 45.25,
-        "gpu_0_tensor_active_percentage": 33.0,
-        "gpu_0_dram_active_percentage": 52.5,
-        "gpu_utilization_percentage": 90.0,
-        "gpu_memory_usage_megabytes": 20_000.0,
-        "gpu_power_usage_watts": 350.0,
-        "gpu_energy_joules": 3500.0,
+        "gpu_0/power_limit_watts": 700.0,
+        "gpu_0/energy_joules": 3500.0,
+        "gpu_0/temperature_celsius": 61.0,
+        "gpu_0/memory_temperature_celsius": 70.0,
+        "gpu_0/sm_clock_megahertz": 1980.0,
+        "gpu_0/memory_clock_megahertz": 2619.0,
+        "gpu_0/throttled_power_seconds": 2.0,
+        "gpu_0/throttled_thermal_seconds": 0.0,
+        "gpu_0/throttled_hardware_seconds": 5.0,  # half of the ten, since it began within them
+        "gpu_0/decoder_utilization_percentage": 3.0,
+        "gpu_0/nvlink_receive_bytes": 0.0,
+        "gpu_0/nvlink_transmit_bytes": 50 * 1024,
+        "gpu_0/ecc_corrected_errors": 0.0,
+        "gpu_0/ecc_uncorrected_errors": 1.0,
+        "gpu_0/remapped_rows": 3.0,
+        "gpu_0/pcie_receive_megabytes_per_second": 2500.0,
+        "gpu_0/pcie_transmit_megabytes_per_second": 1500.0,
+        "gpu_0/process_memory_megabytes": 0.0,
+        "gpu_0/process_utilization_percentage": 0.0,
+        "gpu_0/sm_active_percentage": 80.5,
+        "gpu_0/sm_occupancy_percentage": 45.25,
+        "gpu_0/tensor_active_percentage": 33.0,
+        "gpu_0/dram_active_percentage": 52.5,
+        "gpu/utilization_percentage": 90.0,
+        "gpu/memory_usage_megabytes": 20_000.0,
+        "gpu/power_usage_watts": 350.0,
+        "gpu/energy_joules": 3500.0,
     }
 
 
@@ -212,8 +212,8 @@ def test_energy_is_estimated_where_it_is_not_counted(
         card.answers[_POWER] = milliwatts
         readings = collector.collect()
 
-    assert readings["gpu_0_energy_estimated_joules"] == 15 * 10 + 20 * 10
-    assert "gpu_0_energy_joules" not in readings
+    assert readings["gpu_0/energy_estimated_joules"] == 15 * 10 + 20 * 10
+    assert "gpu_0/energy_joules" not in readings
 
 
 def test_the_older_name_of_the_slowdown_reasons_is_asked_on_an_older_driver(
@@ -227,7 +227,7 @@ def test_the_older_name_of_the_slowdown_reasons_is_asked_on_an_older_driver(
         readings = collector.collect()
         clock.time_s += 10
 
-    assert readings["gpu_0_throttled_hardware_seconds"] == 10.0
+    assert readings["gpu_0/throttled_hardware_seconds"] == 10.0
 
 
 def test_a_driver_before_510_costs_nothing(install_nvml: Install, open_collector: Open) -> None:
@@ -249,7 +249,7 @@ def test_temperature_has_another_name_in_later_drivers(
     collector = open_collector()
     collector.collect()
 
-    assert collector.collect()["gpu_0_temperature_celsius"] == 55.0
+    assert collector.collect()["gpu_0/temperature_celsius"] == 55.0
 
 
 def test_what_a_card_lacks_is_asked_once_and_said_at_debug_level(
@@ -338,12 +338,12 @@ def test_a_memory_without_a_sensor_is_said(install_nvml: Install, open_collector
     install_nvml(gpu)
     collector = open_collector()
 
-    assert "gpu_0_memory_temperature_celsius" not in collector.collect()
+    assert "gpu_0/memory_temperature_celsius" not in collector.collect()
     assert "GPU 0 does not report memory_temperature_celsius: the driver reports 0" in str(
         collector.notes()
     )
     gpu.fields["82"] = 70
-    assert collector.collect()["gpu_0_memory_temperature_celsius"] == 70.0
+    assert collector.collect()["gpu_0/memory_temperature_celsius"] == 70.0
     assert "memory_temperature" not in str(collector.notes())
 
 
@@ -369,13 +369,13 @@ def test_instances_have_memory_and_a_gpu_in_mig_mode_no_utilisation(
     readings = [collector.collect() for _ in range(2)][1]
 
     assert _memory(readings) == {
-        "gpu_0_mig_0_memory_usage_megabytes": 2_500.0,
-        "gpu_0_mig_0_memory_usage_percentage": 25.0,
-        "gpu_0_mig_1_memory_usage_megabytes": 10_000.0,
-        "gpu_0_mig_1_memory_usage_percentage": 25.0,
+        "gpu_0/mig_0_memory_usage_megabytes": 2_500.0,
+        "gpu_0/mig_0_memory_usage_percentage": 25.0,
+        "gpu_0/mig_1_memory_usage_megabytes": 10_000.0,
+        "gpu_0/mig_1_memory_usage_percentage": 25.0,
         "gpu_0_memory_usage_megabytes": 12_500.0,
         "gpu_0_memory_usage_percentage": 25.0,
-        "gpu_memory_usage_megabytes": 12_500.0,
+        "gpu/memory_usage_megabytes": 12_500.0,
     }
     assert not {name for name in readings if "utilization" in name or "_active_" in name}
     assert nvml.asked("nvmlDeviceGetProcessUtilization", 0) == 0
@@ -395,9 +395,9 @@ def test_memory_that_instances_share_is_counted_once(
 
     readings = open_collector(MLFLOW_SYSMETRICS_GPUS="all").collect()
 
-    assert readings["gpu_0_mig_0_memory_usage_megabytes"] == 10_000.0
-    assert readings["gpu_0_mig_1_memory_usage_megabytes"] == 10_000.0
-    assert readings["gpu_memory_usage_megabytes"] == 10_000.0
+    assert readings["gpu_0/mig_0_memory_usage_megabytes"] == 10_000.0
+    assert readings["gpu_0/mig_1_memory_usage_megabytes"] == 10_000.0
+    assert readings["gpu/memory_usage_megabytes"] == 10_000.0
 
 
 def test_there_is_no_sum_without_one_of_its_instances(
@@ -409,8 +409,8 @@ def test_there_is_no_sum_without_one_of_its_instances(
     collector = open_collector(MLFLOW_SYSMETRICS_GPUS="all")
 
     assert _memory(collector.collect()).keys() == {
-        "gpu_0_mig_0_memory_usage_megabytes",
-        "gpu_0_mig_0_memory_usage_percentage",
+        "gpu_0/mig_0_memory_usage_megabytes",
+        "gpu_0/mig_0_memory_usage_percentage",
     }
     assert collector.notes()[-1] == (
         "GPU 0 does not report mig_1_memory_usage_megabytes, mig_1_memory_usage_percentage: "
@@ -428,11 +428,11 @@ def test_the_runs_own_memory_is_asked_of_each_instance(
     install_nvml(gpu)
 
     readings = open_collector(MLFLOW_SYSMETRICS_GPUS="all").collect()
-    assert readings["gpu_0_process_memory_megabytes"] == 2000.0
+    assert readings["gpu_0/process_memory_megabytes"] == 2000.0
 
     gpu.instances[1].fails("NO_PERMISSION", [_PROCESSES])
     collector = open_collector(MLFLOW_SYSMETRICS_GPUS="all")
-    assert "gpu_0_process_memory_megabytes" not in collector.collect()
+    assert "gpu_0/process_memory_megabytes" not in collector.collect()
     assert "does not report process_memory_megabytes: Insufficient Permissions" in str(
         collector.notes()
     )
@@ -462,7 +462,7 @@ def test_a_gpu_lost_in_mid_run_is_warned_about_once(
         readings = collector.collect()
         assert _of(0, readings).keys() >= _of(0, whole).keys()
 
-    assert readings.keys() >= {name for name in whole if name.startswith("gpu_0_")}
+    assert readings.keys() >= {name for name in whole if name.startswith("gpu_0")}
     assert {name.partition("_")[2][0] for name in readings} == {"0"}
     assert lost.called > 40
     assert [record.getMessage() for record in caplog.records] == [
@@ -480,15 +480,15 @@ def test_there_is_no_total_without_one_of_its_parts(
     install_nvml(h100(0), second)
     collector = open_collector()
     whole = collector.collect()
-    assert whole["gpu_power_usage_watts"] == 700.0
-    assert whole["gpu_memory_usage_megabytes"] == 40_000.0
-    assert whole["gpu_utilization_percentage"] == 90.5
+    assert whole["gpu/power_usage_watts"] == 700.0
+    assert whole["gpu/memory_usage_megabytes"] == 40_000.0
+    assert whole["gpu/utilization_percentage"] == 90.5
 
     second.fails("UNKNOWN", [_POWER])
     readings = collector.collect()
 
     assert whole.keys() - readings.keys() == {
-        "gpu_power_usage_watts",
+        "gpu/power_usage_watts",
         "gpu_1_power_usage_watts",
         "gpu_1_power_usage_percentage",
     }
@@ -542,7 +542,7 @@ def test_a_driver_loaded_anew_is_found_and_totals_go_on(
     collector.collect()
     clock.time_s += 10
     gpu.fields["83"] = 9_000_000 + 1_000_000
-    assert collector.collect()["gpu_0_energy_joules"] == 1000.0
+    assert collector.collect()["gpu_0/energy_joules"] == 1000.0
 
     gpu.fails("UNKNOWN")
     clock.time_s += 10
@@ -557,9 +557,9 @@ def test_a_driver_loaded_anew_is_found_and_totals_go_on(
     gpu.recovers(whole)
     gpu.fields["83"] = 500_000  # counted anew
     clock.time_s += LONGEST_PAUSE_S
-    assert collector.collect()["gpu_0_energy_joules"] == 1000.0
+    assert collector.collect()["gpu_0/energy_joules"] == 1000.0
     gpu.fields["83"] = 700_000
-    assert collector.collect()["gpu_0_energy_joules"] == 1200.0
+    assert collector.collect()["gpu_0/energy_joules"] == 1200.0
     assert len(caplog.records) == 1
     assert nvml.users[os.getpid()] == 1
 
@@ -612,7 +612,7 @@ def test_close_lets_go_of_all_once(install_nvml: Install, open_collector: Open) 
 
 
 def _indices(readings: dict[str, float]) -> set[str]:
-    return {name.split("_")[1] for name in readings if name.split("_")[1].isdigit()}
+    return {name[4:].replace("/", "_").split("_")[0] for name in readings if name[4].isdigit()}
 
 
 def test_the_keys_have_the_numbers_that_nvidia_smi_shows(
@@ -624,7 +624,7 @@ def test_the_keys_have_the_numbers_that_nvidia_smi_shows(
 
     assert _indices(readings) == {"3", "6"}
     assert readings["gpu_6_utilization_percentage"] == 96
-    assert readings["gpu_power_usage_watts"] == 700.0
+    assert readings["gpu/power_usage_watts"] == 700.0
 
 
 def test_all_are_all_whatever_cuda_is_given(install_nvml: Install, open_collector: Open) -> None:
@@ -647,7 +647,7 @@ def test_used_are_those_on_which_a_process_of_the_tree_was_seen(
     gpus[2].answers[_PROCESSES] = [process(os.getpid(), 10**9)]
     readings = collector.collect()
     assert _indices(readings) == {"2"}
-    assert readings["gpu_power_usage_watts"] == 350.0
+    assert readings["gpu/power_usage_watts"] == 350.0
     assert nvml.asked(_POWER, 1) == 0
 
     gpus[2].answers[_PROCESSES] = []  # what it used it goes on to tell, so that totals have no gap
@@ -665,8 +665,8 @@ def test_of_a_gpu_in_mig_mode_those_instances_are_used_on_which_a_process_was_se
     gpu.instances[1].answers[_PROCESSES] = [process(os.getpid(), 10**9)]
     readings = collector.collect()
 
-    assert readings["gpu_memory_usage_megabytes"] == 10_000.0
-    assert "gpu_0_mig_0_memory_usage_megabytes" not in readings
+    assert readings["gpu/memory_usage_megabytes"] == 10_000.0
+    assert "gpu_0/mig_0_memory_usage_megabytes" not in readings
 
 
 @pytest.mark.parametrize("failure", ["NOT_SUPPORTED", "NO_PERMISSION"])
@@ -694,7 +694,7 @@ def test_instances_that_withhold_their_processes_are_used_if_they_are_visible(
 
     readings = open_collector(MLFLOW_SYSMETRICS_GPUS="used").collect()
 
-    assert readings["gpu_memory_usage_megabytes"] == 2_500.0  # the one that CUDA takes
+    assert readings["gpu/memory_usage_megabytes"] == 2_500.0  # the one that CUDA takes
 
 
 def test_a_gpu_that_is_lost_withholds_nothing(install_nvml: Install, open_collector: Open) -> None:
@@ -715,7 +715,7 @@ def test_the_tree_may_be_another_processs(
 
     collector = open_nvidia(Host(root=outside_containers, environ={}, pid=root_pid))
 
-    assert collector.collect()["gpu_0_process_memory_megabytes"] == megabytes
+    assert collector.collect()["gpu_0/process_memory_megabytes"] == megabytes
 
 
 def test_where_processes_cannot_be_told_used_means_visible(
@@ -778,7 +778,7 @@ def test_a_mig_instance_is_told_alone_where_it_alone_is_given(
 
     readings = open_collector(CUDA_VISIBLE_DEVICES="MIG-33333333").collect()
 
-    assert {name for name in readings if "_mig_" in name} == {
-        "gpu_0_mig_1_memory_usage_megabytes",
-        "gpu_0_mig_1_memory_usage_percentage",
+    assert {name for name in readings if "/mig_" in name} == {
+        "gpu_0/mig_1_memory_usage_megabytes",
+        "gpu_0/mig_1_memory_usage_percentage",
     }

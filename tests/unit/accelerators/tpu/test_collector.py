@@ -45,12 +45,12 @@ def test_memory_and_duty_cycle_are_read(install: Callable[..., FakeLibtpu]) -> N
     libtpu = install(port_8431=HALF_FULL)
 
     assert open_tpu(v5e()).collect() == {
-        "tpu_0_memory_usage_megabytes": pytest.approx(8589.934592),
-        "tpu_0_memory_usage_percentage": 50.0,
-        "tpu_0_duty_cycle_percentage": 91.5,
-        "tpu_1_memory_usage_megabytes": pytest.approx(4294.967296),
-        "tpu_1_memory_usage_percentage": 25.0,
-        "tpu_1_duty_cycle_percentage": 0.0,
+        "tpu_0/memory_usage_megabytes": pytest.approx(8589.934592),
+        "tpu_0/memory_usage_percentage": 50.0,
+        "tpu_0/duty_cycle_percentage": 91.5,
+        "tpu_1/memory_usage_megabytes": pytest.approx(4294.967296),
+        "tpu_1/memory_usage_percentage": 25.0,
+        "tpu_1/duty_cycle_percentage": 0.0,
     }
     assert libtpu.open_channels == 0
     assert libtpu.timeouts_s == [0.5, 0.5, 0.5]
@@ -72,8 +72,8 @@ def test_each_process_of_several_answers_on_a_port_of_its_own(
     collector = open_tpu(v5e(TPU_RUNTIME_METRICS_PORTS="8431,8432,8433"))
 
     assert collector.collect() == {
-        "tpu_0_memory_usage_megabytes": pytest.approx(1073.741824),
-        "tpu_1_memory_usage_megabytes": pytest.approx(2147.483648),
+        "tpu_0/memory_usage_megabytes": pytest.approx(1073.741824),
+        "tpu_1/memory_usage_megabytes": pytest.approx(2147.483648),
     }
 
 
@@ -81,9 +81,9 @@ def test_a_metric_that_libtpu_lacks_costs_no_other(install: Callable[..., FakeLi
     install(port_8431={**HALF_FULL, DUTY_CYCLE: "NOT_FOUND", MEMORY_TOTAL: {0: 0, 1: 16 * GIB}})
 
     assert set(open_tpu(v5e()).collect()) == {
-        "tpu_0_memory_usage_megabytes",
-        "tpu_1_memory_usage_megabytes",
-        "tpu_1_memory_usage_percentage",
+        "tpu_0/memory_usage_megabytes",
+        "tpu_1/memory_usage_megabytes",
+        "tpu_1/memory_usage_percentage",
     }
 
 
