@@ -28,6 +28,7 @@ from ways import ways_of_sampling
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+
 @dataclass(frozen=True)
 class Scenario:
     """What is sampled.
@@ -79,6 +80,7 @@ QUICK = Plan(
         Scenario("2 busy children, 3 others", 2, busy=True, unrelated=3),
     ),
 )
+
 
 @dataclass(frozen=True)
 class Result:

@@ -123,7 +123,7 @@ class Worker:
         self._memory: object = None
         self._looking_s = 0.0  # CPU time that finding the helpers took: nobody's cost
 
-    def burden(self, children: int, touched_bytes: int) -> None:
+    def burden(self, children: int, touched_bytes: int = 0) -> None:
         """Have so many children, and so much memory."""
         if children:
             self._trees.add(self._stack.enter_context(running_tree(children - 1)))
