@@ -41,7 +41,7 @@ def _cells(row: Row, contenders: Sequence[Contender]) -> list[str]:
 def _with_range(row: Row, name: str, cell: str) -> str:
     """Lowest and highest too; marked where it cannot be told from the base."""
     values = row.values[name]
-    found = f"{cell} ({_short(min(values))}–{_short(max(values))})"
+    found = f"{cell} ({_short(min(values))}-{_short(max(values))})"
     same = row.base not in {None, name} and name not in row.told_apart()
     return f"{found} ~" if same else found
 
