@@ -3,7 +3,7 @@
     python3 benchmarks/compare.py [--quick] [--only SUBJECT ...] [--json] [--list]
 
 For Linux. It makes an environment for each (`.venv-compare-*`, a few minutes the first time; some
-4 GB in all), runs an MLflow server of its own, and takes some 20 minutes. Progress goes to stderr,
+4 GB in all), runs an MLflow server of its own, and takes some ten minutes. Progress goes to stderr,
 the table to stdout. stouputils needs Python 3.12: where there is none, its columns are left out.
 """
 
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 SUBJECTS: Mapping[str, tuple[str, Callable[[Lab], list[Row]]]] = {
     "sample": ("CPU time, HTTP requests and bytes of a sample", sampling.measure),
-    "open": ("opening and closing a run, also with a slow nvidia-smi", opening.measure),
+    "open": ("opening and closing a run", opening.measure),
     "import": ("own import time", importing.measure),
-    "stalls": ("stalls of the training's own loop", stalling.measure),
+    "stalls": ("what a loop of the training's own loses", stalling.measure),
     "end": ("the end of a run, server well, just back, and gone", ending.measure),
     "outage": ("samples lost in an outage", losing.measure),
     "memory": ("memory growth", growing.measure),
@@ -48,13 +48,17 @@ SUBJECTS: Mapping[str, tuple[str, Callable[[Lab], list[Row]]]] = {
 """What each subject is about, and who measures it; in the order of the table."""
 
 NOTES = """\
-Medians. (2.0x): twice what this plugin takes; for opening, closing and the end of a run, twice
-what MLflow alone takes. A sample is due every second, and is sent to an MLflow server over HTTP.
-CPU times are those of the process and of what it starts beside its children. "These three" are
-MLflow's monitor, mlflow-sysmetrics 0.1.3 and stouputils in one run: together they tell most of
-what this plugin does. stouputils thins what it stores as little as it can (deadband=0). wandb
-keeps its runs on disk (offline), so it sends nothing while the run lasts. While the server is
-gone MLflow tries a request 3 times again; by default it tries 7 times, which takes minutes."""
+Medians. (2.0x): twice what the other takes: for CPU time MLflow's monitor, for opening and
+closing MLflow that writes the same tags by hand, for the end of a run MLflow alone, else this
+plugin. (1-2): lowest and highest round. ~: the rounds overlap those of MLflow alone, so no
+difference can be told. The loop's figure is the time that its thread neither ran nor waited for a
+CPU; the CPUs are kept awake, and the contenders take turns. Elsewhere a sample is due every second,
+and is sent to an MLflow server over HTTP. CPU times are those of the process and of what it starts
+beside its children. "These three" are MLflow's monitor, mlflow-sysmetrics 0.1.3 and stouputils in
+one run: together they tell most of what this plugin does. stouputils thins what it stores as little
+as it can (deadband=0). wandb keeps its runs on disk (offline), so it sends nothing while the run
+lasts. While the server is gone MLflow tries a request 3 times again; by default it tries 7 times,
+which takes minutes."""
 
 
 def main() -> int:

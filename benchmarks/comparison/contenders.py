@@ -66,6 +66,7 @@ def contenders() -> Sequence[Contender]:
     old = _environment("0.1.3", "mlflow", _OLD, *stouputils)
     found = [
         Contender("bare", "MLflow alone", bare, samples=False),
+        Contender("tags", "MLflow, tags by hand", bare, samples=False),
         Contender("mlflow", "MLflow's monitor", bare),
         Contender("old", "0.1.3 (tags)", old, samples=False),
     ]

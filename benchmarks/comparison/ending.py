@@ -15,24 +15,38 @@ if TYPE_CHECKING:
 
 _INTERVAL_S = 1.0
 _APART_S = 0.2
+_ROUNDS = {"well": 7, "just back": 1, "gone": 1}
 _RETRIES = 3
 """Else MLflow itself tries for minutes to close a run whose server has gone."""
 
 
 def measure(lab: Lab) -> list[Row]:
     """Runs of some seconds; while the server is there, one is closed after the other."""
-    contenders = [each for each in lab.contenders if each.uses_server]
+    contenders = [
+        each
+        for each in lab.contenders
+        if each.uses_server and (each.samples or each.name == "bare")
+    ]
     retries = 1 if lab.quick else _RETRIES
     variables = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries)}
     took: dict[str, dict[str, list[float]]] = {"well": {}, "just back": {}, "gone": {}}
     with lab.players(contenders, variables) as players, lab.relays_for(players) as relays:
         for state, found in took.items():
-            for _ in range(1 if lab.quick or state == "gone" else 3):
+            for _ in range(1 if lab.quick else _ROUNDS[state]):
                 say(f"end of a run, server {state}")
                 ends = _ends(players, relays, state, quick=lab.quick)
                 for player, end_s in zip(players, ends, strict=True):
                     found.setdefault(player.contender.name, []).append(end_s)
-    return [Row(f"end_run, server {state}", "s", found, "bare") for state, found in took.items()]
+    well = took["well"]
+    beyond_ms = {
+        name: [(took_s - bare_s) * 1e3 for took_s, bare_s in zip(found, well["bare"], strict=True)]
+        for name, found in well.items()
+        if name != "bare"
+    }
+    return [
+        Row("end_run, server well: beyond MLflow alone", "ms", beyond_ms, ranges=True),
+        *(Row(f"end_run, server {state}", "s", found, "bare") for state, found in took.items()),
+    ]
 
 
 def _ends(

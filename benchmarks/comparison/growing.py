@@ -22,7 +22,7 @@ def measure(lab: Lab) -> list[Row]:
 
     Who samples more slowly, as those do that wait for the server each time, is reckoned up.
     """
-    seconds = 5.0 if lab.quick else 110.0
+    seconds = 5.0 if lab.quick else 60.0
     say(f"memory over {seconds:g} s")
     with lab.players(lab.samplers) as players:
         run_ids = [

@@ -26,7 +26,7 @@ def measure(lab: Lab) -> list[Row]:
     by_name = {each.name: each for each in lab.contenders}
     modules = _self_times_ms(by_name["bare"], "mlflow").keys() if "bare" in by_name else set()
     took: dict[str, list[float]] = {name: [] for name in _IMPORTS if name in by_name}
-    for _ in range(1 if lab.quick else 7):
+    for _ in range(1 if lab.quick else 5):
         for name, values in took.items():
             found = _self_times_ms(by_name[name], _IMPORTS[name])
             values.append(sum(ms for module, ms in found.items() if module not in modules))

@@ -35,12 +35,14 @@ class Row:
         values: What was found, by the contender's name; each to be told as its median.
         base: Name of the contender whose value the others' are compared with; None for no
             comparison.
+        ranges: Whether lowest and highest are shown instead of how many times the base it is.
     """
 
     title: str
     unit: str
     values: Mapping[str, Sequence[float]]
     base: str | None = None
+    ranges: bool = False
 
     def medians(self) -> dict[str, float]:
         """The median of each contender's values."""
@@ -51,6 +53,15 @@ class Row:
         medians = self.medians()
         base = medians.get(self.base or "", 0.0)
         return {name: value / base for name, value in medians.items()} if base else {}
+
+    def told_apart(self) -> set[str]:
+        """Those of whom every value lies above, or below, every value of the base."""
+        base = self.values.get(self.base or "")
+        return {
+            name
+            for name, values in self.values.items()
+            if base and values and (min(values) > max(base) or max(values) < min(base))
+        }
 
 
 class Player:

@@ -6,7 +6,7 @@ import os
 import time
 
 _STEP_S = 0.001
-_SHORTEST_STALL_S = 0.0001
+_SHORTEST_STALL_S = 0.00002  # less is an interrupt, or the clock
 
 
 def stalls_of_loop(seconds: float) -> list[float]:

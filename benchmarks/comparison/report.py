@@ -28,11 +28,22 @@ def _cells(row: Row, contenders: Sequence[Contender]) -> list[str]:
             cells.append("-")
             continue
         cell = _short(medians[each.name])
+        if row.ranges:
+            cells.append(_with_range(row, each.name, cell))
+            continue
         ratio = ratios.get(each.name)
         cells.append(
             cell if ratio is None or each.name == row.base else f"{cell} ({_short(ratio)}x)"
         )
     return cells
+
+
+def _with_range(row: Row, name: str, cell: str) -> str:
+    """Lowest and highest too; marked where it cannot be told from the base."""
+    values = row.values[name]
+    found = f"{cell} ({_short(min(values))}-{_short(max(values))})"
+    same = row.base not in {None, name} and name not in row.told_apart()
+    return f"{found} ~" if same else found
 
 
 def _short(value: float) -> str:
@@ -53,5 +64,10 @@ def as_json(
     return {
         "machine": dict(where),
         "versions": dict(what),
-        "rows": [asdict(row) | {"medians": row.medians(), "ratios": row.ratios()} for row in rows],
+        "rows": [
+            asdict(row)
+            | {"medians": row.medians(), "ratios": row.ratios()}
+            | {"told_apart": sorted(row.told_apart())}
+            for row in rows
+        ],
     }

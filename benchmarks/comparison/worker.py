@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from comparison.loop import stalls_of_loop
-from trees import running_tree, touched
+from trees import running_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,6 +48,7 @@ class MlflowSession:
         self._mlflow = mlflow
         self._log_system_metrics = log_system_metrics
         self._with_stouputils = with_stouputils
+        self.tags: dict[str, str] | None = None
         self._monitor: Any = None
 
     def open(self, uri: str, interval_s: float) -> str:
@@ -56,7 +57,7 @@ class MlflowSession:
         if self._mlflow.get_tracking_uri() != uri:
             self._mlflow.set_tracking_uri(uri)
             self._mlflow.set_experiment("comparison")
-        run = self._mlflow.start_run(log_system_metrics=self._log_system_metrics)
+        run = self._mlflow.start_run(tags=self.tags, log_system_metrics=self._log_system_metrics)
         if self._with_stouputils:
             from stouputils.mlflow import (  # type: ignore[import-not-found] # noqa: PLC0415
                 ProcessMetricsMonitor,
@@ -100,6 +101,7 @@ class WandbSession:
 
 SESSIONS: Mapping[str, Callable[[], Session]] = {
     "bare": lambda: MlflowSession(log_system_metrics=False),
+    "tags": lambda: MlflowSession(log_system_metrics=False),
     "old": lambda: MlflowSession(log_system_metrics=False),
     "mlflow": lambda: MlflowSession(log_system_metrics=True),
     "stouputils": lambda: MlflowSession(log_system_metrics=False, with_stouputils=True),
@@ -120,14 +122,12 @@ class Worker:
         self._session = session
         self._stack = ExitStack()
         self._trees: set[int] = set()
-        self._memory: object = None
         self._looking_s = 0.0  # CPU time that finding the helpers took: nobody's cost
 
-    def burden(self, children: int, touched_bytes: int) -> None:
-        """Have so many children, and so much memory."""
+    def burden(self, children: int) -> None:
+        """Have so many children."""
         if children:
             self._trees.add(self._stack.enter_context(running_tree(children - 1)))
-        self._memory = touched(touched_bytes)
 
     def open(self, uri: str, interval_s: float) -> dict[str, Any]:
         """Open a run: its id, and how long that took."""
@@ -141,6 +141,11 @@ class Worker:
         with suppress(Exception):
             self._session.close()
         return time.perf_counter() - began_s
+
+    def use_tags(self, tags: dict[str, str]) -> None:
+        """Give these tags to each run of MLflow from now on."""
+        assert isinstance(self._session, MlflowSession)  # noqa: S101 - for the type checker
+        self._session.tags = tags
 
     def open_and_close(self, uri: str) -> tuple[float, float]:
         """A run that does nothing: seconds, and seconds of CPU time."""

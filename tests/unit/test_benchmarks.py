@@ -45,8 +45,8 @@ def test_what_a_sample_costs_is_measured_side_by_side() -> None:
     assert report["machine"].keys() >= {"cpu", "kernel", "python", "mlflow", "psutil"}
     for result in report["results"]:
         assert min(result["median_ms"].values()) > 0, result["title"]
-        cost = result["median_ms"]
-        assert result["tree_ratio"] == cost["psutil_tree"] / cost["ours_tree"]
+        assert result["values"]["bare"] > 5, "the files that a sample reads were not seen"
+        assert result["values"]["ours"] > 2 * result["values"]["mlflow"]
 
 
 def test_what_faults_cost_is_counted_in_the_store() -> None:

@@ -117,6 +117,21 @@ def test_medians_and_ratios() -> None:
     assert Row("it", "", {"ours": [3.0]}, base="bare").ratios() == {}
 
 
+def test_a_difference_is_told_only_where_the_rounds_do_not_overlap() -> None:
+    values = {"bare": [1.0, 2.0], "old": [2.0, 4.0], "ours": [3.0, 4.0]}
+    nowhere = Environment(Path(), ())
+    columns = [Contender(name, name.title(), nowhere) for name in values]
+    row = Row("it", "ms", values, base="bare", ranges=True)
+
+    assert row.told_apart() == {"ours"}
+    cells = table([row], columns).splitlines()[2].strip("|").split("|")
+    assert [cell.strip() for cell in cells[1:]] == [
+        "1.50 (1.00-2.00)",
+        "3.00 (2.00-4.00) ~",
+        "3.50 (3.00-4.00)",
+    ]
+
+
 def test_the_table_has_a_column_for_each_and_a_dash_where_nothing_was_measured() -> None:
     nowhere = Environment(Path(), ())
     columns = [Contender(name, name.title(), nowhere) for name in ("bare", "old", "ours")]
@@ -148,7 +163,7 @@ def test_a_worker_obeys(tmp_path: Path) -> None:
     )
     with worker:
         orders: list[dict[str, Any]] = [
-            {"do": "burden", "children": 2, "touched_bytes": 10**6},
+            {"do": "burden", "children": 2},
             {"do": "cpu_s"},
             {"do": "open", "uri": f"file://{tmp_path}/runs", "interval_s": 1.0},
             {"do": "cpu_s"},
