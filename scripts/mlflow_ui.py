@@ -110,10 +110,6 @@ class MlflowUi:
         )
         box.send_keys(pattern)
 
-    def fold(self, section: str) -> None:
-        """Fold a section of charts."""
-        self._click(f"//*[normalize-space(text())='{section}']")
-
     def show_columns(self, *names: str) -> None:
         """Let the table of runs show these columns and no others but the run's name."""
         self._click("//button[normalize-space()='Columns']")
