@@ -44,7 +44,7 @@ with mlflow.start_run() as run:
 report()
 """,
         MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL="0.1",
-        MLFLOW_SYSMETRICS_INCLUDE="process/num_*,system/cpu_*",
+        MLFLOW_SYSMETRICS_INCLUDE="process/num_*,system/cpu*",
         MLFLOW_SYSMETRICS_EXCLUDE="*_fds",
     ).observation.run
 
