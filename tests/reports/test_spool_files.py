@@ -104,6 +104,16 @@ def test_a_file_that_others_may_write_to_is_left_alone(tmp_path: Path, mode: int
         Spool.adopt(path)
 
 
+def test_doctor_counts_no_file_that_is_left_alone(tmp_path: Path) -> None:
+    plant(tmp_path, HEADER, POINT)
+    plant(tmp_path, HEADER, POINT, name="open-to-all").chmod(0o666)
+    environment = {"MLFLOW_SYSMETRICS_SPOOL_DIR": str(tmp_path)}
+
+    result = CliRunner().invoke(main, ["doctor"], env=environment)
+
+    assert f"unsent samples are in {tmp_path} (files: 1)" in " ".join(result.output.split())
+
+
 def test_a_file_that_others_may_only_read_is_sent(tmp_path: Path) -> None:
     path = plant(tmp_path, HEADER, POINT)
     path.chmod(0o644)

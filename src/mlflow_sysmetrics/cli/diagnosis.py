@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_sysmetrics.accelerators.facts import why_no_gpu_metrics
 from mlflow_sysmetrics.cli.tables import text_table
-from mlflow_sysmetrics.delivery.spool import spool_files
+from mlflow_sysmetrics.delivery.spool import own_spool_files
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.plugin import monitor_patch as seam
@@ -216,7 +216,7 @@ def _notes(providers: dict[str, Provider], settings: Settings) -> Iterator[str]:
     if error := host_tags().get("sysmetrics.error"):
         yield f"some facts could not be read: {error}"
     folder = settings.spool_folder
-    if folder is not None and (files := spool_files(folder)):
+    if folder is not None and (files := own_spool_files(folder)):
         yield (
             f"unsent samples are in {folder} (files: {len(files)}); a later run with the same "
             "tracking store sends them, and so does `mlflow-sysmetrics upload`"

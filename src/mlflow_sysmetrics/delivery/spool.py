@@ -77,7 +77,15 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.delivery.spool_records import Steps
     from mlflow_sysmetrics.host.file_helper import Files
 
-__all__ = ["MAX_FILE_BYTES", "Spool", "SpoolError", "SpoolRefused", "owned_files", "spool_files"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "Spool",
+    "SpoolError",
+    "SpoolRefused",
+    "own_spool_files",
+    "owned_files",
+    "spool_files",
+]
 
 MAX_FOLDER_BYTES = 2**30
 """What all may leave; about so much, for it is looked at now and then only."""
@@ -440,7 +448,7 @@ class Spool:
         if is_bounded and self._size + len(data) > MAX_FILE_BYTES:
             raise OSError(f"{self.path} would be over {MAX_FILE_BYTES // 2**20} MiB")
         if is_bounded and self._size + len(data) > self._has_room_to:
-            in_folder = sum(size for _, size in _listed(self.path.parent))
+            in_folder = sum(size for _, size, _ in _listed(self.path.parent))
             if in_folder + len(data) > MAX_FOLDER_BYTES:
                 raise OSError(f"{self.path.parent} would be over {MAX_FOLDER_BYTES // 2**20} MiB")
             self._has_room_to = self._size + len(data) + _FOLDER_CHECKED_EVERY_BYTES
@@ -538,16 +546,21 @@ def spool_files(folder: Path) -> list[Path]:
 
     Where others may write to it, those in this user's own folder there are among them.
     """
-    return [path for path, _ in _listed(folder)]
+    return [path for path, _, _ in _listed(folder)]
 
 
-def _listed(folder: Path) -> list[tuple[Path, int]]:
-    """The same, with their sizes."""
+def own_spool_files(folder: Path) -> list[Path]:
+    """Those that this user can have written, and nobody else."""
+    return [path for path, _, refusal in _listed(folder) if not refusal]
+
+
+def _listed(folder: Path) -> list[tuple[Path, int, str]]:
+    """The same, with their sizes, and why one must not be taken up."""
     try:
         found = files_at(str(folder)).call(list_files, str(folder))
     except OSError:
         return []
-    return [(Path(path), size) for path, _, size in found]
+    return [(Path(path), size, refusal) for path, _, size, refusal in found]
 
 
 def _reader(files: Files, descriptor: int) -> Read:

@@ -217,13 +217,15 @@ def delete_file(path: str, descriptor: int) -> None:
             directory.unlink(file.name)
 
 
-def list_files(folder: str) -> list[tuple[str, float, int]]:
-    """Path, time of the last change, and size of all spool files in a folder, the oldest first.
+def list_files(folder: str) -> list[tuple[str, float, int, str]]:
+    """Path, time of the last change, size of all spool files in a folder, the oldest first.
+
+    And why a file must not be taken up; empty if it may.
 
     None where there is no such folder. Where others may write to it, those in this user's own
     folder there are among them.
     """
-    found: list[tuple[str, float, int]] = []
+    found: list[tuple[str, float, int, str]] = []
     try:
         with _open_directory(Path(folder)) as directory:
             if directory.is_private:
@@ -304,11 +306,12 @@ def _subfolder_name() -> str:
 
 
 def _add_files(
-    found: list[tuple[str, float, int]], directory: _Directory, max_files: int | None
+    found: list[tuple[str, float, int, str]], directory: _Directory, max_files: int | None
 ) -> None:
     for name in islice(directory.spool_names(), max_files):
         try:
             stat_result = directory.stat(name)
         except OSError:  # sent and deleted meanwhile
             continue
-        found.append((str(directory.path / name), stat_result.st_mtime, stat_result.st_size))
+        path, refusal = str(directory.path / name), _why_not(stat_result) or ""
+        found.append((path, stat_result.st_mtime, stat_result.st_size, refusal))
