@@ -19,7 +19,7 @@ import json, os, resource, sys, time
 from mlflow_sysmetrics import facts
 from mlflow_sysmetrics.host.clock import Clock
 from mlflow_sysmetrics.host.host import Host
-from mlflow_sysmetrics.sampling import runners as collector_set
+from mlflow_sysmetrics.sampling import runners
 from mlflow_sysmetrics.sampling.runners import CollectorSet
 
 class Later(Clock):
@@ -31,7 +31,7 @@ def keys_of(collectors):
     clock.skipped_s += 10.0
     return sorted({name for readings in collectors.collect() for name in readings.values})
 
-collector_set.PATIENCE_S = 30.0
+runners.PATIENCE_S = 30.0
 is_loaded = sys.argv[1] == "loaded"
 clock = Later()
 collectors = CollectorSet(Host(clock=clock))

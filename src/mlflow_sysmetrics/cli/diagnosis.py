@@ -13,7 +13,7 @@ from mlflow_sysmetrics.cli.tables import text_table
 from mlflow_sysmetrics.delivery.spool import own_spool_files
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host.host import Host
-from mlflow_sysmetrics.plugin import monitor_patch as seam
+from mlflow_sysmetrics.plugin import monitor_patch
 from mlflow_sysmetrics.plugin.providers import SysMetricsRunContextProvider
 from mlflow_sysmetrics.runs.switch import (
     PROVIDERS_GROUP,
@@ -183,7 +183,7 @@ def _why_no_tags() -> str | None:
 def _why_no_metrics() -> str | None:
     """Why MLflow would not construct our monitor; None if it would."""
     try:
-        attached = seam.is_attached()
+        attached = monitor_patch.is_attached()
     except Exception as error:  # noqa: BLE001 - MLflow, psutil or pynvml broken at import
         return f"MLflow's monitor cannot be imported: {error!r}"
     return None if attached else "MLflow did not load its entry point"

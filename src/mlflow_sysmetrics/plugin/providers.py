@@ -44,11 +44,13 @@ class SysMonitorRunContextProvider:
 
     def __init__(self) -> None:
         try:
-            from mlflow_sysmetrics.plugin import client_patch as client_runs  # noqa: PLC0415 - they may fail
-            from mlflow_sysmetrics.plugin import monitor_patch as seam  # noqa: PLC0415 - they may fail
+            from mlflow_sysmetrics.plugin import (  # noqa: PLC0415 - they may fail
+                client_patch,
+                monitor_patch,
+            )
 
-            seam.attach()
-            client_runs.attach()
+            monitor_patch.attach()
+            client_patch.attach()
         except Exception as error:  # noqa: BLE001 - nothing of ours may break `import mlflow`
             warn_once(f"runs get no system metrics from this plugin: {shown_text(repr(error))}")
 

@@ -11,7 +11,7 @@ from mlflow.system_metrics.system_metrics_monitor import (
 
 from mlflow_sysmetrics.log import logger, warn_once
 from mlflow_sysmetrics.log.addresses import shown_text
-from mlflow_sysmetrics.runs import registry as lifecycle
+from mlflow_sysmetrics.runs import registry
 from mlflow_sysmetrics.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ class RunMonitor:
         opening: The run, and what is sampled for it.
     """
 
-    def __init__(self, opening: lifecycle.RunRequest) -> None:
+    def __init__(self, opening: registry.RunRequest) -> None:
         self.opening = opening
-        self.open_run: lifecycle.OpenRun | None = None
+        self.open_run: registry.OpenRun | None = None
         for problem in opening.settings.problems:
             warn_once(problem)
 
@@ -39,7 +39,7 @@ class RunMonitor:
         if self.open_run is not None:
             return
         try:
-            self.open_run = lifecycle.open_run(self.opening)
+            self.open_run = registry.open_run(self.opening)
         except Exception as error:  # noqa: BLE001 - nothing of ours may end the user's run
             logger.warning("run %s is not sampled: %s", self.opening.run_id, self._shown(error))
 
@@ -95,7 +95,7 @@ class SystemMetricsMonitor(MlflowSystemMetricsMonitor):
         }
         unset = {name: v for name, v in arguments.items() if name not in settings.origins}
         self._monitor = RunMonitor(
-            lifecycle.RunRequest(
+            registry.RunRequest(
                 run_id,
                 tracking_uri or mlflow.get_tracking_uri(),
                 settings.overridden(**unset),
@@ -119,7 +119,7 @@ class SystemMetricsMonitor(MlflowSystemMetricsMonitor):
         if open_run is not None and open_run.refcount > 0:
             self._wait_for_next_end(open_run)
 
-    def _wait_for_next_end(self, open_run: lifecycle.OpenRun) -> None:
+    def _wait_for_next_end(self, open_run: registry.OpenRun) -> None:
         """Be there for the other thread that has this run open.
 
         MLflow keeps one monitor for each run id: that thread's has overwritten ours, or ours its.
@@ -175,7 +175,7 @@ def monitor(
         node_id=node_id,
     )
     return RunMonitor(
-        lifecycle.RunRequest(
+        registry.RunRequest(
             run_id,
             tracking_uri or mlflow.get_tracking_uri(),
             settings,

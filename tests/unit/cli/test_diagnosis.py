@@ -11,7 +11,7 @@ from mlflow_sysmetrics.cli.diagnosis import diagnose
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.spool import Spool
 from mlflow_sysmetrics.host.errors import Unavailable
-from mlflow_sysmetrics.plugin import monitor_patch as seam
+from mlflow_sysmetrics.plugin import monitor_patch
 from mlflow_sysmetrics.plugin.providers import SysMetricsRunContextProvider
 from mlflow_sysmetrics.sampling.runner import BlockingCollector
 from mlflow_sysmetrics.settings import VARIABLES
@@ -46,7 +46,7 @@ def _usual_host(monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture, tmp_path
     openers = [("cpu", lambda _host: collector), ("gpu", _no_gpu)]
     mocker.patch("mlflow_sysmetrics.sampling.collectors.COLLECTORS", openers)
     mocker.patch.object(diagnosis, "_why_no_tags", return_value=None)
-    mocker.patch.object(seam, "is_attached", return_value=True)
+    mocker.patch.object(monitor_patch, "is_attached", return_value=True)
 
 
 @pytest.fixture(autouse=True)
@@ -201,7 +201,7 @@ def test_what_is_switched_on_but_not_attached_is_a_problem(
     outcome: dict[str, Any],
     reason: str,
 ) -> None:
-    mocker.patch.object(seam, "is_attached", **outcome)
+    mocker.patch.object(monitor_patch, "is_attached", **outcome)
     assert diagnose().problems == ()  # nobody asks for it
 
     monkeypatch.setenv(SWITCH, "sysmonitor")

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from mlflow.exceptions import MlflowException
 
 from mlflow_sysmetrics.cli.main import main
-from mlflow_sysmetrics.runs import registry as lifecycle
+from mlflow_sysmetrics.runs import registry
 from mlflow_sysmetrics.runs.registry import OpenRun
 from mlflow_sysmetrics.settings import VARIABLES
 
@@ -37,7 +37,7 @@ class Bench:
         self.start_run.side_effect = self._started
         self.end_run: Mock = mocker.patch.object(mlflow, "end_run")
         run = mocker.create_autospec(OpenRun, instance=True, refcount=0)
-        self.open_run: Mock = mocker.patch.object(lifecycle, "open_run", return_value=run)
+        self.open_run: Mock = mocker.patch.object(registry, "open_run", return_value=run)
         self._run: Mock = mocker.Mock()
 
     def watch(self, *arguments: str) -> Result:

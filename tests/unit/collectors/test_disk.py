@@ -10,7 +10,7 @@ import pytest
 from fakes.simulation import LONG_S, join_threads
 from mlflow_sysmetrics.collectors.disk import open_disk
 from mlflow_sysmetrics.host.host import Host
-from mlflow_sysmetrics.sampling import runners as collector_set
+from mlflow_sysmetrics.sampling import runners
 from mlflow_sysmetrics.sampling.collectors import COLLECTORS
 from mlflow_sysmetrics.sampling.runners import CollectorSet
 
@@ -158,7 +158,7 @@ def test_a_file_system_that_hangs_holds_up_no_sample(
 ) -> None:
     back = threading.Event()
     mocker.patch("psutil.disk_usage", side_effect=lambda _: back.wait(LONG_S))
-    mocker.patch.object(collector_set, "PATIENCE_S", 0.01)
+    mocker.patch.object(runners, "PATIENCE_S", 0.01)
     collectors = CollectorSet(disks.host, lambda: [("disk", dict(COLLECTORS)["disk"])])
 
     (sample,) = collectors.collect()

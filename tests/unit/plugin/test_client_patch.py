@@ -8,7 +8,7 @@ import pytest
 from mlflow.entities import Run, RunData, RunInfo, RunTag
 from mlflow.tracking._tracking_service.client import TrackingServiceClient
 
-from mlflow_sysmetrics.plugin import client_patch as client_runs
+from mlflow_sysmetrics.plugin import client_patch
 from mlflow_sysmetrics.plugin.client_patch import tags_resolved_by
 from mlflow_sysmetrics.runs import monitors
 from mlflow_sysmetrics.runs.registry import RunRequest
@@ -75,7 +75,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     monkeypatch.setattr(TrackingServiceClient, "create_run", create_run)
     monkeypatch.setattr(TrackingServiceClient, "set_terminated", set_terminated)
     monkeypatch.setenv(MLFLOWS, "true")
-    client_runs._forget()
+    client_patch._forget()
     return store
 
 
@@ -176,7 +176,7 @@ def test_a_run_that_could_not_be_created_is_awaited_once_more(
 def test_tags_of_long_ago_are_for_no_run(
     client: Client, monitor: Mock, mocker: MockerFixture
 ) -> None:
-    clock = mocker.patch.object(client_runs, "time")
+    clock = mocker.patch.object(client_patch, "time")
     clock.monotonic.return_value = 100.0
     tags_resolved_by("train")
 
@@ -198,9 +198,9 @@ def test_a_run_of_another_thread_is_not_sampled(client: Client, monitor: Mock) -
 
 def test_wrapping_twice_begins_once(client: Client, monitor: Mock, mocker: MockerFixture) -> None:
     """As two threads may do that resolve tags for the first time."""
-    mocker.patch.object(client_runs, "PATCHED_ATTR", "never found")
+    mocker.patch.object(client_patch, "PATCHED_ATTR", "never found")
     tags_resolved_by("train")
-    mocker.patch.object(client_runs, "PATCHED_ATTR", "not found either")
+    mocker.patch.object(client_patch, "PATCHED_ATTR", "not found either")
     tags_resolved_by("train")
 
     client.end(client.opened(CONTEXT))

@@ -10,7 +10,7 @@ import pytest
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING as VARIABLE
 from mlflow.system_metrics import system_metrics_monitor as mlflows_module
 
-from mlflow_sysmetrics.plugin import monitor_patch as seam
+from mlflow_sysmetrics.plugin import monitor_patch
 from mlflow_sysmetrics.runs.monitors import SystemMetricsMonitor
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("nothing_said")
 def _detached(monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow as it is without us, and as it was after the test."""
     monkeypatch.delitem(vars(VARIABLE), "get", raising=False)
-    finders = [each for each in sys.meta_path if not isinstance(each, seam._MonitorFinder)]
+    finders = [each for each in sys.meta_path if not isinstance(each, monitor_patch._MonitorFinder)]
     monkeypatch.setattr(sys, "meta_path", finders)
     monkeypatch.delenv(VARIABLE.name, raising=False)
     monkeypatch.delenv(SWITCH, raising=False)
@@ -63,7 +63,7 @@ class OtherMlflow:
 @pytest.fixture
 def other_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OtherMlflow]:
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(seam, "MONITOR_MODULE", OtherMlflow.name)
+    monkeypatch.setattr(monitor_patch, "MONITOR_MODULE", OtherMlflow.name)
     yield OtherMlflow(tmp_path)
     sys.modules.pop(OtherMlflow.name, None)
 
@@ -81,7 +81,7 @@ def is_on() -> bool | None:
 def test_system_metrics_are_on_by_default_while_switched_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seam.attach()
+    monitor_patch.attach()
     assert is_on() is True
 
     monkeypatch.delenv(SWITCH)
@@ -93,7 +93,7 @@ def test_system_metrics_are_on_by_default_while_switched_on(
 def test_a_variable_that_is_set_means_what_it_says(
     monkeypatch: pytest.MonkeyPatch, value: str, *, expected: bool
 ) -> None:
-    seam.attach()
+    monitor_patch.attach()
 
     monkeypatch.setenv(VARIABLE.name, value)
 
@@ -103,7 +103,7 @@ def test_a_variable_that_is_set_means_what_it_says(
 @pytest.mark.usefixtures("switched_on")
 def test_mlflows_functions_turn_it_off_and_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE.name, "restored after the test")
-    seam.attach()
+    monitor_patch.attach()
 
     mlflow.disable_system_metrics_logging()
     assert is_on() is False
@@ -113,21 +113,21 @@ def test_mlflows_functions_turn_it_off_and_on(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("switched_on")
 def test_children_do_not_inherit_the_default() -> None:
-    seam.attach()
+    monitor_patch.attach()
     is_on()
 
     assert VARIABLE.name not in os.environ
 
 
 def test_attaching_again_changes_nothing(other_mlflow: OtherMlflow) -> None:
-    seam.attach()
+    monitor_patch.attach()
     get, finders = VARIABLE.get, list(sys.meta_path)
 
-    seam.attach()
+    monitor_patch.attach()
 
     assert VARIABLE.get is get
     assert sys.meta_path == finders
-    assert sum(isinstance(each, seam._MonitorFinder) for each in finders) == 1
+    assert sum(isinstance(each, monitor_patch._MonitorFinder) for each in finders) == 1
 
 
 @pytest.mark.usefixtures("switched_on")
@@ -143,7 +143,7 @@ def test_where_ours_cannot_be_constructed_mlflow_is_as_it_was_with_one_warning(
     other_mlflow: OtherMlflow, caplog: pytest.LogCaptureFixture, source: str, reason: str
 ) -> None:
     other_mlflow.has(source)
-    seam.attach()
+    monitor_patch.attach()
 
     assert [is_on() for _ in range(3)] == [False] * 3
     (record,) = caplog.records
@@ -155,18 +155,18 @@ def test_where_ours_cannot_be_constructed_mlflow_is_as_it_was_with_one_warning(
 
 @pytest.mark.usefixtures("switched_on")
 def test_mlflows_own_class_gives_ours_while_switched_on() -> None:
-    seam.attach()
+    monitor_patch.attach()
 
     monitor: Any = mlflows_module.SystemMetricsMonitor("1234", resume_logging=True)
 
     assert type(monitor) is SystemMetricsMonitor
     assert monitor.settings.sampling_interval_s == 10.0
-    assert seam.is_attached()
+    assert monitor_patch.is_attached()
 
 
 def test_mlflows_own_class_gives_mlflows_while_switched_off(mocker: MockerFixture) -> None:
     mocker.patch("mlflow.utils.autologging_utils.BatchMetricsLogger")  # it would open a store
-    seam.attach()
+    monitor_patch.attach()
 
     monitor = mlflows_module.SystemMetricsMonitor("1234")
 
@@ -180,7 +180,7 @@ def test_subclasses_of_users_stay_theirs() -> None:
         def __init__(self, name: str) -> None:
             self.name = name
 
-    seam.attach()
+    monitor_patch.attach()
 
     assert UsersMonitor("mine").name == "mine"
 
@@ -189,12 +189,12 @@ def test_a_module_that_is_imported_later_is_changed_then(
     other_mlflow: OtherMlflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other_mlflow.has(LIKE_MLFLOWS)
-    seam.attach()
+    monitor_patch.attach()
     assert other_mlflow.name not in sys.modules
 
     module = other_mlflow.import_it()
 
-    assert seam.is_attached()
+    assert monitor_patch.is_attached()
     assert module.SystemMetricsMonitor("1234").run_id == "1234"
     monkeypatch.setenv(SWITCH, "sysmonitor")
     assert type(module.SystemMetricsMonitor("1234")) is SystemMetricsMonitor
@@ -203,12 +203,12 @@ def test_a_module_that_is_imported_later_is_changed_then(
 def test_a_module_that_is_imported_already_is_changed_at_once(other_mlflow: OtherMlflow) -> None:
     other_mlflow.has(LIKE_MLFLOWS)
     other_mlflow.import_it()
-    assert not seam.is_attached()
+    assert not monitor_patch.is_attached()
 
-    seam.attach()
+    monitor_patch.attach()
 
-    assert seam.is_attached()
-    assert not any(isinstance(each, seam._MonitorFinder) for each in sys.meta_path)
+    assert monitor_patch.is_attached()
+    assert not any(isinstance(each, monitor_patch._MonitorFinder) for each in sys.meta_path)
 
 
 @pytest.mark.parametrize(
@@ -220,13 +220,13 @@ def test_a_module_that_cannot_be_imported_fails_as_it_would_without_us(
 ) -> None:
     if source is not None:
         other_mlflow.has(source)
-    seam.attach()
+    monitor_patch.attach()
 
     with pytest.raises(error):
         other_mlflow.import_it()
 
 
 def test_other_modules_are_none_of_our_business() -> None:
-    finder: Any = seam._MonitorFinder()
+    finder: Any = monitor_patch._MonitorFinder()
 
     assert finder.find_spec("json") is None

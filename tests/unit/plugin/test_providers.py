@@ -5,14 +5,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlflow_sysmetrics import facts
-from mlflow_sysmetrics.plugin import client_patch as client_runs
-from mlflow_sysmetrics.plugin import monitor_patch as seam
-from mlflow_sysmetrics.plugin import providers
+from mlflow_sysmetrics.plugin import client_patch, monitor_patch, providers
 from mlflow_sysmetrics.plugin.providers import (
     SysMetricsRunContextProvider,
     SysMonitorRunContextProvider,
 )
-from mlflow_sysmetrics.runs import switch as provider_switch
+from mlflow_sysmetrics.runs import switch
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
@@ -33,7 +31,7 @@ BOTH = pytest.mark.parametrize(
 def attach(mocker: MockerFixture, monkeypatch: pytest.MonkeyPatch) -> object:
     """What attaches to MLflow; here it does nothing."""
     monkeypatch.delenv(SWITCH, raising=False)
-    return mocker.patch.object(seam, "attach")
+    return mocker.patch.object(monitor_patch, "attach")
 
 
 @BOTH
@@ -106,7 +104,7 @@ def test_the_monitors_provider_attaches(attach: object) -> None:
 
 @pytest.mark.parametrize("module", ["mlflow.sklearn", "lightning.pytorch.loggers.mlflow"])
 def test_the_monitors_provider_tells_who_resolves_tags(mocker: MockerFixture, module: str) -> None:
-    tags_resolved_by = mocker.patch.object(client_runs, "tags_resolved_by")
+    tags_resolved_by = mocker.patch.object(client_patch, "tags_resolved_by")
 
     assert _resolved_in(module, SysMonitorRunContextProvider()) == {}
 
@@ -116,7 +114,7 @@ def test_the_monitors_provider_tells_who_resolves_tags(mocker: MockerFixture, mo
 def test_resolving_tags_never_raises(
     mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mocker.patch.object(client_runs, "tags_resolved_by", side_effect=ImportError("no such client"))
+    mocker.patch.object(client_patch, "tags_resolved_by", side_effect=ImportError("no such client"))
 
     for _ in range(2):
         assert _resolved_in("train", SysMonitorRunContextProvider()) == {}
@@ -126,7 +124,7 @@ def test_resolving_tags_never_raises(
 
 
 def test_loading_never_raises(mocker: MockerFixture, caplog: pytest.LogCaptureFixture) -> None:
-    mocker.patch.object(seam, "attach", side_effect=AttributeError("no such variable"))
+    mocker.patch.object(monitor_patch, "attach", side_effect=AttributeError("no such variable"))
 
     SysMonitorRunContextProvider()
 
@@ -135,7 +133,7 @@ def test_loading_never_raises(mocker: MockerFixture, caplog: pytest.LogCaptureFi
 
 def test_names_are_looked_for_among_the_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SWITCH, "sysmetrics,sysmonitor,nobody")
-    provider_switch._unknown.cache_clear()
+    switch._unknown.cache_clear()
 
     assert SysMetricsRunContextProvider().in_context()
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import mlflow
 import pytest
 
-from mlflow_sysmetrics.runs import registry as lifecycle
+from mlflow_sysmetrics.runs import registry
 from mlflow_sysmetrics.runs.monitors import RunMonitor, SystemMetricsMonitor, monitor
 from mlflow_sysmetrics.runs.registry import OpenRun, RunRequest
 from mlflow_sysmetrics.settings import VARIABLES, Settings
@@ -32,7 +32,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) -> None
 def open_run(mocker: MockerFixture) -> Mock:
     """What opens a run: `return_value` is the open run."""
     run = mocker.create_autospec(OpenRun, instance=True, refcount=0)
-    opened: Mock = mocker.patch.object(lifecycle, "open_run", return_value=run)
+    opened: Mock = mocker.patch.object(registry, "open_run", return_value=run)
     return opened
 
 

@@ -11,7 +11,7 @@ from mlflow_sysmetrics.distributed import domain
 from mlflow_sysmetrics.distributed.claim import Claim
 from mlflow_sysmetrics.distributed.standby import Standby
 from mlflow_sysmetrics.host.host import Host
-from mlflow_sysmetrics.runs import registry as lifecycle
+from mlflow_sysmetrics.runs import registry
 from mlflow_sysmetrics.runs.registry import RunRequest, open_run
 from mlflow_sysmetrics.sampling.recorder import Recorder
 from mlflow_sysmetrics.sampling.runners import CollectorSet
@@ -42,16 +42,16 @@ def recorders(mocker: MockerFixture) -> list[Mock]:
         made.append(recorder)
         return recorder
 
-    mocker.patch.object(lifecycle, "Recorder", side_effect=make)
-    mocker.patch.object(lifecycle, "Channel")
-    mocker.patch.object(lifecycle, "_this_process", lifecycle._ThisProcess())
-    mocker.patch.object(lifecycle, "atexit")
+    mocker.patch.object(registry, "Recorder", side_effect=make)
+    mocker.patch.object(registry, "Channel")
+    mocker.patch.object(registry, "_this_process", registry._ThisProcess())
+    mocker.patch.object(registry, "atexit")
     return made
 
 
 def channel_arguments() -> Any:  # noqa: ANN401 - of a mock
     """Stream, uploader and `on_end` of the channel that was opened last."""
-    return lifecycle.Channel.call_args.args  # type: ignore[attr-defined] # a mock
+    return registry.Channel.call_args.args  # type: ignore[attr-defined] # a mock
 
 
 # RunRequest and closing
@@ -127,7 +127,7 @@ def test_a_run_that_could_not_be_opened_is_not_held(
 ) -> None:
     failing = mocker.create_autospec(Recorder, instance=True)
     failing.open.side_effect = RuntimeError("at interpreter shutdown")
-    make = mocker.patch.object(lifecycle, "Recorder", return_value=failing)
+    make = mocker.patch.object(registry, "Recorder", return_value=failing)
     with pytest.raises(RuntimeError, match="shutdown"):
         open_run(opening())
     mocker.stop(make)
@@ -142,9 +142,9 @@ def test_all_runs_share_one_sampler_and_each_store_has_one_uploader() -> None:
     for run_id, uri in [("1", URI), ("2", URI), ("3", OTHER_URI)]:
         open_run(RunRequest(run_id, uri, Settings(), resumed=False))
 
-    made = [call.args for call in lifecycle.Recorder.call_args_list]  # type: ignore[attr-defined] # a mock
+    made = [call.args for call in registry.Recorder.call_args_list]  # type: ignore[attr-defined] # a mock
     collectors, samplers = ([args[at] for args in made] for at in (1, 3))
-    channels = lifecycle.Channel.call_args_list  # type: ignore[attr-defined] # a mock
+    channels = registry.Channel.call_args_list  # type: ignore[attr-defined] # a mock
     uploaders = [call.args[1] for call in channels]
     assert collectors[0] is collectors[1] is collectors[2]
     assert samplers[0] is samplers[1] is samplers[2]
@@ -157,7 +157,7 @@ def test_all_runs_share_one_sampler_and_each_store_has_one_uploader() -> None:
 def test_what_is_open_at_exit_is_closed_once(recorders: list[Mock]) -> None:
     runs = [open_run(opening()), open_run(RunRequest("5678", URI, Settings(), resumed=False))]
 
-    lifecycle._this_process.close_all()
+    registry._this_process.close_all()
     for run in runs:
         run.close()
 
@@ -169,7 +169,7 @@ def test_what_is_open_at_exit_is_closed_once(recorders: list[Mock]) -> None:
 def test_at_exit_all_runs_are_sent_at_once_and_share_the_longest_flush_timeout(
     recorders: list[Mock], mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(lifecycle, "time").monotonic.return_value = 100.0
+    mocker.patch.object(registry, "time").monotonic.return_value = 100.0
     calls = mocker.Mock()
     for run_id, timeout_s in [("1", 3.0), ("2", 5.0), ("3", 1.0)]:
         open_run(RunRequest(run_id, URI, Settings(), resumed=False))
@@ -177,7 +177,7 @@ def test_at_exit_all_runs_are_sent_at_once_and_share_the_longest_flush_timeout(
         calls.attach_mock(recorders[-1].stop, f"stop_{run_id}")
         calls.attach_mock(recorders[-1].deliver, f"deliver_{run_id}")
 
-    lifecycle._this_process.close_all()
+    registry._this_process.close_all()
 
     names = [name for name, _, _ in calls.method_calls]
     assert names == [f"{what}_{run_id}" for what in ("stop", "deliver") for run_id in "123"]
@@ -195,7 +195,7 @@ def test_a_run_that_others_may_end_is_asked_about(recorders: list[Mock]) -> None
     on_end()
     recorder.end.assert_called_once_with()
 
-    assert not lifecycle.is_open(opening())
+    assert not registry.is_open(opening())
     run.close()
     recorder.close.assert_not_called()
 
@@ -238,7 +238,7 @@ def test_a_run_that_others_have_ended_may_be_opened_again(recorders: list[Mock])
 
 
 def test_a_process_that_never_opened_a_run_has_nothing_to_close(recorders: list[Mock]) -> None:
-    lifecycle._this_process.close_all()
+    registry._this_process.close_all()
 
     assert recorders == []
 
@@ -307,7 +307,7 @@ def test_what_cannot_be_sent_is_kept_in_the_folder_of_the_settings_or_the_users(
 def test_a_resumed_run_gets_tags_while_they_are_switched_on(
     monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture, switch: str, tags: dict[str, str]
 ) -> None:
-    mocker.patch.object(lifecycle, "host_tags", return_value={"sys.cpu": "EPYC"})
+    mocker.patch.object(registry, "host_tags", return_value={"sys.cpu": "EPYC"})
     monkeypatch.setenv("MLFLOW_RUN_CONTEXT_PROVIDER", switch)
 
     stream = stream_of(RunRequest("1234", URI, Settings(), resumed=True))
@@ -325,9 +325,9 @@ def test_a_resumed_run_gets_tags_while_they_are_switched_on(
 def test_a_forked_child_does_not_close_its_parents_runs(recorders: list[Mock]) -> None:
     run = open_run(opening())
 
-    lifecycle._this_process.after_fork()
+    registry._this_process.after_fork()
     run.close()
-    lifecycle._this_process.close_all()
+    registry._this_process.close_all()
 
     (recorder,) = recorders
     recorder.close.assert_not_called()
@@ -335,7 +335,7 @@ def test_a_forked_child_does_not_close_its_parents_runs(recorders: list[Mock]) -
 
 def test_a_forked_child_leaves_its_parents_runs_to_the_parent(recorders: list[Mock]) -> None:
     open_run(opening())
-    lifecycle._this_process.after_fork()
+    registry._this_process.after_fork()
 
     open_run(opening()).close()
 

@@ -16,7 +16,7 @@ from mlflow_sysmetrics.delivery import uploader as uploader_module
 from mlflow_sysmetrics.delivery.spool import Spool, owned_files, spool_files
 from mlflow_sysmetrics.delivery.uploader import Uploader
 from mlflow_sysmetrics.host.host import Host
-from mlflow_sysmetrics.runs import registry as lifecycle
+from mlflow_sysmetrics.runs import registry
 from mlflow_sysmetrics.runs.registry import OpenRun, RunRequest, open_run
 from mlflow_sysmetrics.sampling.runners import CollectorSet
 from mlflow_sysmetrics.sampling.sampler import Sampler
@@ -64,8 +64,8 @@ class Bench:
         self.collectors = CollectorSet(Host(), lambda: (("scripted", lambda _: self.collector),))
         self.stores: dict[str, ScriptedStore] = {}
         self.over = threading.Event()
-        mocker.patch.object(lifecycle, "_this_process", lifecycle._ThisProcess())
-        mocker.patch.object(lifecycle, "atexit")
+        mocker.patch.object(registry, "_this_process", registry._ThisProcess())
+        mocker.patch.object(registry, "atexit")
         mocker.patch.object(uploader_module, "open_store", self.open_store)
 
     def open_store(self, address: RunAddress, limits: Limits) -> ScriptedStore:
@@ -126,7 +126,7 @@ def test_runs_on_dead_stores_share_one_timeout_at_exit_and_are_all_kept(
         bench.opens(str(number))
     bench.collector.has_been_asked(5)
 
-    lifecycle._this_process.close_all()
+    registry._this_process.close_all()
 
     assert timeouts_s[0] <= 0.1
     assert all(timeout_s <= 0.0 for timeout_s in timeouts_s[1:])
@@ -147,7 +147,7 @@ def test_a_collector_that_hangs_costs_all_runs_one_timeout_at_exit(
     bench.collector.goes_on.clear()
     bench.collector.has_been_asked(1)
 
-    lifecycle._this_process.close_all()
+    registry._this_process.close_all()
 
     assert timeouts_s[0] <= 0.2
     assert timeouts_s[1:] == [0.0] * 4
@@ -182,7 +182,7 @@ def test_a_disk_that_hangs_holds_up_neither_sampling_nor_the_end_of_a_run(
     bench.collector.has_been_asked(10)
 
     runs[0].close()
-    lifecycle._this_process.close_all()
+    registry._this_process.close_all()
 
     assert len(caplog.messages) == 3
     assert all("are in memory only" in message for message in caplog.messages)
@@ -221,7 +221,7 @@ def test_a_run_that_was_ended_by_others_is_sampled_no_more(
 FORKS = """
 import os, sys, time
 from pathlib import Path
-from mlflow_sysmetrics.runs import registry as lifecycle
+from mlflow_sysmetrics.runs import registry
 from mlflow_sysmetrics.delivery.spool import Spool, SpoolError, owned_files, spool_files
 from mlflow_sysmetrics.runs.registry import RunRequest, open_run
 from mlflow_sysmetrics.settings import Settings
@@ -243,7 +243,7 @@ def adopt(path):
 
 folder = Path(sys.argv[1])
 runs = [opened(number, folder / "parent") for number in (1, 2)]
-assert len(lifecycle._this_process.runs._uploaders) == 2
+assert len(registry._this_process.runs._uploaders) == 2
 child = os.fork()
 if child == 0:
     assert not owned_files.by_path

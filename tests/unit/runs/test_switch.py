@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlflow_sysmetrics.runs import switch as provider_switch
+from mlflow_sysmetrics.runs import switch
 from mlflow_sysmetrics.runs.switch import PROVIDERS_GROUP, switched_on, unknown_providers
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def test_unknown_names_are_told_with_the_nearest_known(mocker: MockerFixture) ->
 
 
 def test_the_usual_names_need_no_search_through_the_installed(mocker: MockerFixture) -> None:
-    provider_switch._unknown.cache_clear()
-    search = mocker.patch.object(provider_switch, "entry_points")
+    switch._unknown.cache_clear()
+    search = mocker.patch.object(switch, "entry_points")
 
     unknown_providers({PROVIDERS: "sysmonitor,sysmetrics"})
 
@@ -64,12 +64,12 @@ def test_the_usual_names_need_no_search_through_the_installed(mocker: MockerFixt
 
 
 def _install(mocker: MockerFixture, name: str) -> None:
-    provider_switch._unknown.cache_clear()
+    switch._unknown.cache_clear()
     entry = EntryPoint(name, "corporate:Provider", PROVIDERS_GROUP)
-    mocker.patch.object(provider_switch, "entry_points", return_value=[entry])
+    mocker.patch.object(switch, "entry_points", return_value=[entry])
 
 
 @pytest.fixture(autouse=True)
 def _forget_what_was_installed() -> Iterator[None]:
     yield
-    provider_switch._unknown.cache_clear()
+    switch._unknown.cache_clear()

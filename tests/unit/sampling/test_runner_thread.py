@@ -10,8 +10,7 @@ from fakes.simulation import LONG_S, Simulation, join_threads
 from mlflow_sysmetrics.host import forks
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host
-from mlflow_sysmetrics.sampling import runner_thread as member_thread
-from mlflow_sysmetrics.sampling import runners as collector_set
+from mlflow_sysmetrics.sampling import runner_thread, runners
 from mlflow_sysmetrics.sampling.runner import BlockingCollector
 from mlflow_sysmetrics.sampling.runners import CollectorSet
 
@@ -78,7 +77,7 @@ class Bench:
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """Nobody waits long for what blocks."""
     for name in ("PATIENCE_S", "LAST_PATIENCE_S"):
-        monkeypatch.setattr(collector_set, name, 0.01)
+        monkeypatch.setattr(runners, name, 0.01)
     bench = Bench()
     yield bench
     bench.blocking.answer.set()
@@ -88,7 +87,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 def test_what_answers_in_time_is_in_the_sample(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collector_set, "PATIENCE_S", LONG_S)
+    monkeypatch.setattr(runners, "PATIENCE_S", LONG_S)
     bench.blocking.answer.set()
 
     assert bench.sample()["slow"].values == {"slow": 1.0}
@@ -106,7 +105,7 @@ def test_what_blocks_keeps_nobody_waiting(bench: Bench) -> None:
 def test_only_one_call_is_under_way_and_it_is_waited_for_once(
     bench: Bench, mocker: MockerFixture
 ) -> None:
-    wait = mocker.spy(member_thread.RunnerThread, "wait")
+    wait = mocker.spy(runner_thread.RunnerThread, "wait")
 
     for _ in range(3):
         bench.sample()
@@ -122,7 +121,7 @@ def test_what_comes_late_is_in_the_next_sample_under_its_own_time(
     bench.blocking.answer.set()
     join_threads(THREAD)
     bench.clock.pass_time(10.0)
-    monkeypatch.setattr(collector_set, "PATIENCE_S", LONG_S)
+    monkeypatch.setattr(runners, "PATIENCE_S", LONG_S)
 
     sample = bench.collectors.collect()
 
@@ -182,7 +181,7 @@ def test_where_the_process_may_have_no_more_threads_it_is_asked_the_next_time(
     assert bench.blocking.collected == 0
 
     mocker.stop(start)
-    monkeypatch.setattr(collector_set, "PATIENCE_S", LONG_S)
+    monkeypatch.setattr(runners, "PATIENCE_S", LONG_S)
     assert bench.sample()["slow"].values == {"slow": 1.0}
 
 
@@ -270,7 +269,7 @@ class TestFork:
         bench.sample()
         assert bench.blocking.under_way.wait(LONG_S)
         mocker.patch.object(forks, "FORK_WAIT_S", 0.01)
-        mocker.patch.object(collector_set, "PATIENCE_S", LONG_S)
+        mocker.patch.object(runners, "PATIENCE_S", LONG_S)
 
         pid = os.fork()
         if pid == 0:

@@ -9,8 +9,7 @@ import pytest
 from fakes.simulation import Simulation
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host
-from mlflow_sysmetrics.sampling import runner as collector_member
-from mlflow_sysmetrics.sampling import runners as collector_set
+from mlflow_sysmetrics.sampling import runner, runners
 from mlflow_sysmetrics.sampling.runners import CollectorSet
 
 if TYPE_CHECKING:
@@ -234,7 +233,7 @@ class Dear(Scripted):
 def cpu(monkeypatch: pytest.MonkeyPatch) -> Simulation:
     cpu = Simulation()
     measured = SimpleNamespace(thread_time=cpu.now_s, monotonic=cpu.now_s)
-    for module in (collector_set, collector_member):
+    for module in (runners, runner):
         monkeypatch.setattr(module, "time", measured)
     return cpu
 

@@ -10,8 +10,7 @@ import pytest
 from fakes.fake_proc import FakeProc
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host
-from mlflow_sysmetrics.sources import proc_discovery as proc_newcomers
-from mlflow_sysmetrics.sources import proc_listing, proc_tree
+from mlflow_sysmetrics.sources import proc_discovery, proc_listing, proc_tree
 from mlflow_sysmetrics.sources.proc_discovery import ProcessDiscovery
 from mlflow_sysmetrics.sources.proc_pid import CLOCK_TICKS, PAGE_BYTES
 from mlflow_sysmetrics.sources.proc_tree import ProcTree
@@ -154,14 +153,14 @@ def test_there_is_no_look_while_no_pid_was_given_out_but_for_every_eighth_time(
     mocker.patch.object(ProcessDiscovery, "_by_children", look)
     newcomers = ProcessDiscovery(Host(), os.getpid())
     newcomers._tells_last_pid = True
-    mocker.patch.object(proc_newcomers, "read_kernel_file", return_value=b"0 0 0 1/9 77\n")
+    mocker.patch.object(proc_discovery, "read_kernel_file", return_value=b"0 0 0 1/9 77\n")
 
     for _ in range(9):
         newcomers.prepare()
         newcomers.find({os.getpid(): 1}, [])
     assert look.call_count == 2
 
-    mocker.patch.object(proc_newcomers, "read_kernel_file", return_value=b"0 0 0 1/9 78\n")
+    mocker.patch.object(proc_discovery, "read_kernel_file", return_value=b"0 0 0 1/9 78\n")
     newcomers.prepare()
     newcomers.find({os.getpid(): 1}, [])
     assert look.call_count == 3

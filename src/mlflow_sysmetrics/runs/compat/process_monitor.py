@@ -20,7 +20,7 @@ from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.log.addresses import shown_text
 from mlflow_sysmetrics.log.text import clean_key
-from mlflow_sysmetrics.runs import registry as lifecycle
+from mlflow_sysmetrics.runs import registry
 from mlflow_sysmetrics.runs.monitors import RunMonitor
 from mlflow_sysmetrics.sampling.runner import PROCESS_TREE
 from mlflow_sysmetrics.sampling.runners import CollectorSet
@@ -104,7 +104,7 @@ class ProcessMetricsMonitor:
     @property
     def thread(self) -> threading.Thread | None:
         """The thread that samples, one for all runs of this process; None while none does."""
-        return None if self.shutdown_event.is_set() else lifecycle.sampler_thread()
+        return None if self.shutdown_event.is_set() else registry.sampler_thread()
 
     @property
     def processes(self) -> dict[int, psutil.Process]:
@@ -131,7 +131,7 @@ class ProcessMetricsMonitor:
             return
         self.run_id = run_id
         opening = self._opening(run_id)
-        if lifecycle.is_open(opening):
+        if registry.is_open(opening):
             self._warn(
                 "does not start: metrics of the same names are logged to this run already, by the "
                 "provider sysmonitor or another monitor; give it another prefix"
@@ -205,12 +205,12 @@ class ProcessMetricsMonitor:
     async def __aexit__(self, *_exception: object) -> None:
         await asyncio.to_thread(self.finish)  # it waits, and the event loop is not to
 
-    def _opening(self, run_id: str) -> lifecycle.RunRequest:
+    def _opening(self, run_id: str) -> registry.RunRequest:
         settings = Settings.from_env().overridden(
             sampling_interval_s=self.sampling_interval,
             samples_before_logging=self.samples_before_logging,
         )
-        return lifecycle.RunRequest(
+        return registry.RunRequest(
             run_id,
             self._store_uri(),
             settings,

@@ -10,7 +10,7 @@ from fakes.simulation import LONG_S, join_threads
 from mlflow_sysmetrics.accelerators.nvidia.collector import open_nvidia
 from mlflow_sysmetrics.collectors.cpu import open_cpu
 from mlflow_sysmetrics.host.host import Host
-from mlflow_sysmetrics.sampling import runners as collector_set
+from mlflow_sysmetrics.sampling import runners
 from mlflow_sysmetrics.sampling.collectors import COLLECTORS
 from mlflow_sysmetrics.sampling.runner import BlockingCollector
 from mlflow_sysmetrics.sampling.runners import CollectorSet
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def test_a_slow_call_delays_no_other_collector_and_is_told_later(
     install_nvml: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collector_set, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(runners, "PATIENCE_S", 0.01)
     nvml = install_nvml(load_gpu("slow"))
     slept_s: list[float] = []
     awake = threading.Event()

@@ -18,7 +18,7 @@ from fakes.waiting import eventually
 from mlflow_sysmetrics.catalog import PREFIX, PROCESS_METRICS
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.tracking import ClientRunStore, open_store
-from mlflow_sysmetrics.runs import registry as lifecycle
+from mlflow_sysmetrics.runs import registry
 from mlflow_sysmetrics.runs.compat import process_monitor as module
 from mlflow_sysmetrics.runs.compat.process_monitor import ProcessMetricsMonitor
 from mlflow_sysmetrics.runs.registry import OpenRun, RunRequest
@@ -54,7 +54,7 @@ def active_run(monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) -> Mock:
 def open_run(mocker: MockerFixture) -> Mock:
     """What begins to sample; `return_value` is the open run."""
     run = mocker.create_autospec(OpenRun, instance=True, refcount=0)
-    opened: Mock = mocker.patch.object(lifecycle, "open_run", return_value=run)
+    opened: Mock = mocker.patch.object(registry, "open_run", return_value=run)
     return opened
 
 
@@ -333,7 +333,7 @@ def test_the_end_of_the_process_is_the_monitors(
 def test_what_sysmonitor_logs_to_the_run_is_not_logged_twice(
     open_run: Mock, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mocker.patch.object(lifecycle, "is_open", lambda opening: opening.prefix == "process/")
+    mocker.patch.object(registry, "is_open", lambda opening: opening.prefix == "process/")
 
     ProcessMetricsMonitor().start()
     ProcessMetricsMonitor(prefix="loader/").start()
