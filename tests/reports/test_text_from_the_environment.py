@@ -66,14 +66,12 @@ def store(
     """A store of MLflow's for this test's runs."""
     folder = tmp_path_factory.mktemp("store")
     shutil.copy(empty_database, folder / "mlflow.db")
-    before = mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow 3.13 and newer asks for it
         uris = {"sqlite": f"sqlite:///{folder}/mlflow.db", "file": (folder / "runs").as_uri()}
-        mlflow.set_tracking_uri(uris[request.param])
+        patch.setenv("MLFLOW_TRACKING_URI", uris[request.param])
         yield
-    mlflow.set_tracking_uri(before)
 
 
 def stored_tags(values: Mapping[str, bytes], providers: str = "sysmetrics") -> dict[str, str]:
