@@ -21,9 +21,14 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
-    (ROOT / "docs").rglob("*.md")
-)
+DOCUMENTS = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+        *sorted((ROOT / "docs").rglob("*.md")),
+    )
+}
+"""Text by path in the repository."""
 
 LINK = re.compile(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)
 CODE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -33,10 +38,6 @@ VARIABLE = re.compile(r"\bMLFLOW_(?:SYSMETRICS|SYSTEM_METRICS)_\w+")
 
 PYTHONS = {"sys.exit"}
 
-each_document = pytest.mark.parametrize(
-    "document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix()
-)
-
 
 @pytest.fixture
 def generator(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -44,10 +45,9 @@ def generator(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("generate_tables")
 
 
-@each_document
-def test_tables_are_what_the_code_gives(generator: ModuleType, document: Path) -> None:
-    text = document.read_text(encoding="utf-8")
-    assert text == generator.with_tables(text)
+def test_tables_are_what_the_code_gives(generator: ModuleType) -> None:
+    stale = [name for name, text in DOCUMENTS.items() if text != generator.with_tables(text)]
+    assert stale == []
 
 
 def test_every_table_has_a_place(generator: ModuleType) -> None:
@@ -104,54 +104,54 @@ def test_the_readme_has_the_rows_of_the_comparison_that_say_most(
     assert generator.costs() == kept
 
 
-@each_document
-def test_links_lead_somewhere(document: Path) -> None:
-    targets = [inline or defined for inline, defined in LINK.findall(_prose(document))]
-    for target in targets:
-        if not re.match(r"https?:|#", target):
-            path, _, anchor = target.partition("#")
-            there = document.parent / path
-            assert there.exists(), target
-            assert not anchor or anchor in _anchors(there), target
+def test_links_lead_somewhere() -> None:
+    for name, text in DOCUMENTS.items():
+        for inline, defined in LINK.findall(_prose(text)):
+            target = inline or defined
+            if not re.match(r"https?:|#", target):
+                path, _, anchor = target.partition("#")
+                there = (ROOT / name).parent / path
+                assert there.exists(), f"{name}: {target}"
+                assert not anchor or anchor in _anchors(there), f"{name}: {target}"
 
 
 def test_what_the_readme_links_by_name_is_defined() -> None:
-    prose = re.sub(r"`[^`\n]*`", "", _prose(ROOT / "README.md"))
+    prose = re.sub(r"`[^`\n]*`", "", _prose(DOCUMENTS["README.md"]))
     defined = {name.lower() for name in re.findall(r"^\[([^\]]+)\]: ", prose, re.MULTILINE)}
     used = re.findall(r"(?<!\])\[([^\]\[]+)\](?![(:\[])|\]\[([^\]]+)\]", prose)
     assert {(alone or named).replace("\n", " ").lower() for alone, named in used} == defined
 
 
-@each_document
-def test_keys_variables_and_commands_that_are_named_are_there(document: Path) -> None:
-    text = document.read_text(encoding="utf-8")
-    for key in SYSTEM_KEY.findall(text):
-        if not key.endswith("/") and not key.startswith("<node"):
-            metric_of(re.sub(r"<\w+>", "0", key))
-    assert set(SYS_TAG.findall(text)) <= {*PYTHONS, *(tag.key for tag in TAGS)}
-    assert set(VARIABLE.findall(text)) <= {variable.name for variable in VARIABLES}
-    assert set(re.findall(r"\bmlflow-sysmetrics ([a-z]+)\b", _code(text))) <= main.commands.keys()
+def test_keys_variables_and_commands_that_are_named_are_there() -> None:
+    tags = {*PYTHONS, *(tag.key for tag in TAGS)}
+    variables = {variable.name for variable in VARIABLES}
+    for name, text in DOCUMENTS.items():
+        for key in SYSTEM_KEY.findall(text):
+            if not key.endswith("/") and not key.startswith("<node"):
+                metric_of(re.sub(r"<\w+>", "0", key))
+        assert set(SYS_TAG.findall(text)) <= tags, name
+        assert set(VARIABLE.findall(text)) <= variables, name
+        commands = set(re.findall(r"\bmlflow-sysmetrics ([a-z]+)\b", _code(text)))
+        assert commands <= main.commands.keys(), name
 
 
-@each_document
-def test_scripts_and_benchmarks_that_are_named_are_there(document: Path) -> None:
-    text = document.read_text(encoding="utf-8")
-    for path in re.findall(r"\b(?:scripts|benchmarks)/\w+\.py\b", text):
-        assert (ROOT / path).is_file(), path
+def test_scripts_and_benchmarks_that_are_named_are_there() -> None:
+    for name, text in DOCUMENTS.items():
+        for path in re.findall(r"\b(?:scripts|benchmarks)/\w+\.py\b", text):
+            assert (ROOT / path).is_file(), f"{name}: {path}"
 
 
 def test_every_command_is_documented() -> None:
-    text = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
+    text = DOCUMENTS["docs/reference/command-line.md"]
     assert set(re.findall(r"`mlflow-sysmetrics (\w+)", text)) == main.commands.keys()
 
 
-@each_document
-def test_examples_in_python_can_be_compiled_and_import_what_there_is(document: Path) -> None:
-    for language, code in CODE.findall(document.read_text(encoding="utf-8")):
-        if language == "python":
-            for node in ast.walk(ast.parse(code)):
-                if isinstance(node, ast.ImportFrom) and node.module == "mlflow_sysmetrics":
-                    assert {name.name for name in node.names} <= {*mlflow_sysmetrics.__all__}
+def test_examples_in_python_can_be_compiled_and_import_what_there_is() -> None:
+    for name, text in DOCUMENTS.items():
+        examples = [code for language, code in CODE.findall(text) if language == "python"]
+        for node in (node for code in examples for node in ast.walk(ast.parse(code, name))):
+            if isinstance(node, ast.ImportFrom) and node.module == "mlflow_sysmetrics":
+                assert {alias.name for alias in node.names} <= {*mlflow_sysmetrics.__all__}, name
 
 
 def test_the_example_of_a_collector_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -179,8 +179,8 @@ def test_the_example_of_a_collector_is_short() -> None:
     assert code.count("\n") < 40
 
 
-def _prose(document: Path) -> str:
-    return CODE.sub("", document.read_text(encoding="utf-8"))
+def _prose(text: str) -> str:
+    return CODE.sub("", text)
 
 
 def _code(text: str) -> str:
