@@ -13,6 +13,9 @@ import re
 
 from _environment import ROOT, Environment, ScriptError, run_main
 
+_IN_PARALLEL = ("--numprocesses", "logical", "--maxprocesses", "4", "--dist", "loadfile")
+"""Half of the suite waits: for servers, processes and samples. A file's tests share its fixtures."""
+
 _CHECKS = (
     ("ruff", "check"),
     ("ruff", "format", "--check"),
@@ -46,14 +49,15 @@ def main() -> int:
         _check(environment)
         if options.check:
             return 0
-    return environment.run(["-m", "pytest", *pytest_arguments])
+    return environment.run(["-m", "pytest", *_IN_PARALLEL, *pytest_arguments])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Check the code with ruff and mypy and run the tests. Makes its own "
         "environment, .venv-test, and keeps it up to date.",
-        epilog="All other arguments go to pytest, for instance: tests/unit -k cgroup",
+        epilog="All other arguments go to pytest, for instance: tests/unit -k cgroup. Tests run "
+        "on all cores; `-n 0` runs them one after the other.",
         allow_abbrev=False,
     )
     alternatives = parser.add_mutually_exclusive_group()

@@ -28,7 +28,12 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="processes are killed as POSIX does"),
 ]
 
-JOIN = """
+SEND_AT_ONCE = """
+from mlflow_sysmetrics.delivery import sending
+sending.FLUSH_INTERVAL_S = 0.2
+"""
+
+JOIN = SEND_AT_ONCE + """
 import platform, sys
 if len(sys.argv) > 1:
     platform.node = lambda: sys.argv[1]  # all that tells another host on this one
@@ -44,7 +49,7 @@ import mlflow
 
 def work(number):
     mlflow.log_metric(f"worker_{number}", number)
-    time.sleep(3)
+    time.sleep(1)
 
 if __name__ == "__main__":
     with mlflow.start_run() as run:
@@ -69,7 +74,7 @@ with mlflow.start_run():
     ]
     for monitor in monitors:
         monitor.start()
-    time.sleep(2)
+    time.sleep(1)
     for monitor in monitors:
         monitor.finish()
 for each in sleepers:
