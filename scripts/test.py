@@ -14,7 +14,7 @@ import re
 from _environment import ROOT, Environment, ScriptError, run_main
 
 _IN_PARALLEL = ("--numprocesses", "logical", "--maxprocesses", "4", "--dist", "loadfile")
-"""Half of the suite waits: for servers, processes and samples. A file's tests share its fixtures."""
+"""Half of the suite waits for servers and processes. The tests of a file share its fixtures."""
 
 _CHECKS = (
     ("ruff", "check"),

@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.log import warn_once
-from mlflow_sysmetrics.log.addresses import shown_text
+from mlflow_sysmetrics.log.isolation import contained
 from mlflow_sysmetrics.runs.monitors import RunMonitor
 from mlflow_sysmetrics.runs.registry import RunRequest
 from mlflow_sysmetrics.settings import Settings
@@ -87,10 +87,8 @@ class SystemMetricsCallback(*_callbacks()):  # type: ignore[misc] # known only w
         """Begin to sample, in the process of global rank zero; raises nothing."""
         if not trainer.is_global_zero or self._monitors:
             return
-        try:
+        with contained("the run of the MLFlowLogger is not sampled"):
             self._monitors = [self._monitor(logger) for logger in _mlflow_loggers(trainer)]
-        except Exception as error:  # noqa: BLE001 - nothing of ours may end the user's training
-            warn_once(f"the run of the MLFlowLogger is not sampled: {shown_text(repr(error))}")
         for each in self._monitors:
             each.start()
 

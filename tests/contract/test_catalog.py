@@ -17,6 +17,8 @@ from mlflow_sysmetrics.catalog import (
     PREFIX,
     TAGS,
     Aggregate,
+    Metric,
+    Tag,
     metric_of,
     metrics_of,
 )
@@ -96,7 +98,8 @@ def test_a_key_is_its_subject_quantity_and_unit() -> None:
 
 
 def test_every_metric_and_tag_is_described() -> None:
-    for each in (*METRICS, *TAGS):
+    described: list[Metric | Tag] = [*METRICS, *TAGS]
+    for each in described:
         assert each.meaning.endswith("."), each.key
         assert each.source, each.key
         assert each.absent, each.key

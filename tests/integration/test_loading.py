@@ -52,7 +52,15 @@ def test_switched_off_it_imports_nothing_heavy(launcher: Launcher, tmp_path: Pat
 
     assert "SysMonitorRunContextProvider" not in less["providers"]
     attaching = {"plugin.client_patch", "plugin.import_hook", "plugin.monitor_patch"}
-    switch = {"log", "log.addresses", "plugin", "plugin.providers", "runs", "runs.switch"}
+    switch = {
+        "log",
+        "log.addresses",
+        "log.isolation",
+        "plugin",
+        "plugin.providers",
+        "runs",
+        "runs.switch",
+    }
     light = attaching | switch | {"runs.unsampled"}
     assert ours <= {f"mlflow_sysmetrics.{name}" for name in light}
 

@@ -33,7 +33,9 @@ from mlflow_sysmetrics.delivery import sending
 sending.FLUSH_INTERVAL_S = 0.2
 """
 
-JOIN = SEND_AT_ONCE + """
+JOIN = (
+    SEND_AT_ONCE
+    + """
 import platform, sys
 if len(sys.argv) > 1:
     platform.node = lambda: sys.argv[1]  # all that tells another host on this one
@@ -42,6 +44,7 @@ with mlflow.start_run():
     print("joined", flush=True)
     sys.stdin.readline()
 """
+)
 
 POOL = """
 import multiprocessing, os, sys, time

@@ -13,6 +13,7 @@ from mlflow_sysmetrics.cli.tables import text_table
 from mlflow_sysmetrics.delivery.spool import own_spool_files
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.log.isolation import Isolated
 from mlflow_sysmetrics.plugin import monitor_patch
 from mlflow_sysmetrics.plugin.providers import SysMetricsRunContextProvider
 from mlflow_sysmetrics.runs.switch import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MLFLOW_SWITCH = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
+_NOT_LOADED = "MLflow did not load its entry point"
 
 
 @dataclass(frozen=True)
@@ -169,24 +171,26 @@ def _providers() -> dict[str, Provider]:
 
 def _why_no_tags() -> str | None:
     """Why MLflow would not ask our tag provider; None if it would."""
-    try:
+    with Isolated() as look:  # MLflow may be broken, or not as expected
         from mlflow.tracking.context.registry import (  # noqa: PLC0415 - slow
             _run_context_provider_registry as registry,
         )
 
-        attached = any(isinstance(each, SysMetricsRunContextProvider) for each in registry)
-    except Exception as error:  # noqa: BLE001 - MLflow broken, or not as expected
-        return f"MLflow's providers cannot be looked at: {error!r}"
-    return None if attached else "MLflow did not load its entry point"
+        if any(isinstance(each, SysMetricsRunContextProvider) for each in registry):
+            return None
+    if look.error:
+        return f"MLflow's providers cannot be looked at: {look.error!r}"
+    return _NOT_LOADED
 
 
 def _why_no_metrics() -> str | None:
     """Why MLflow would not construct our monitor; None if it would."""
-    try:
-        attached = monitor_patch.is_attached()
-    except Exception as error:  # noqa: BLE001 - MLflow, psutil or pynvml broken at import
-        return f"MLflow's monitor cannot be imported: {error!r}"
-    return None if attached else "MLflow did not load its entry point"
+    with Isolated() as look:  # MLflow, psutil or pynvml may be broken
+        if monitor_patch.is_attached():
+            return None
+    if look.error:
+        return f"MLflow's monitor cannot be imported: {look.error!r}"
+    return _NOT_LOADED
 
 
 def _sources() -> tuple[dict[str, str | None], list[str]]:

@@ -25,6 +25,7 @@ from mlflow_sysmetrics.delivery.spool import Spool, SpoolError, SpoolRefused, sp
 from mlflow_sysmetrics.delivery.spool_folder import shown
 from mlflow_sysmetrics.delivery.tracking import open_store
 from mlflow_sysmetrics.log.addresses import shown_address, shown_text
+from mlflow_sysmetrics.log.isolation import Isolated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -105,18 +106,17 @@ def send_leftovers(chosen: Selection, *, dry_run: bool) -> bool:
         stream = stream_of(spool, chosen.tracking_uri)
         if chosen.file is not None:
             _show(spool)
-        try:
+        with Isolated() as attempt:  # the others are sent all the same
             said = _dry_run(stream) if dry_run else _send(stream)
-        except Exception as error:  # noqa: BLE001 - the others are sent all the same
-            is_well = False
-            why = _shown(error, stream)
-            said = f"not sent, {stream.unsent} samples stay in {shown(spool.path)}: {why}"
-            if isinstance(error, RunGone | RunNotFound):
-                said += "; if it is gone for good, delete that file"
-            stream.release()
-        else:
             if not (dry_run or spool.is_ours):
                 said += "; the file is another user's, and stays"
+        if attempt.error:
+            is_well = False
+            why = shown_text(attempt.error, stream.address.tracking_uri)
+            said = f"not sent, {stream.unsent} samples stay in {shown(spool.path)}: {why}"
+            if isinstance(attempt.error, RunGone | RunNotFound):
+                said += "; if it is gone for good, delete that file"
+            stream.release()
         click.echo(f"{stream.address} on {shown_address(spool.address.tracking_uri)}: {said}")
     if not is_any:
         click.echo(f"Nothing waits in {chosen.place}.")
@@ -185,21 +185,17 @@ def _send(stream: Stream) -> str:
     return f"{samples} samples sent"
 
 
-def _shown(error: Exception, stream: Stream) -> str:
-    return shown_text(error, stream.address.tracking_uri)
-
-
 def _patiently(ask: Callable[[RunStore], int], store: RunStore) -> int:
     """Ask a store, again if it is busy or fails in a way that may pass; but not for ever."""
-    for attempt in range(_ATTEMPTS - 1):
-        try:
+    for number in range(_ATTEMPTS - 1):
+        with Isolated() as attempt:
             return ask(store)
-        except (RunGone, RunNotFound, AccessDenied, InvalidPoints):
-            raise
-        except Busy as reason:
-            pause_s = max(reason.retry_after_s, _FIRST_PAUSE_S)
-        except Exception:  # noqa: BLE001 - whatever it was, the last attempt tells it
-            pause_s = _FIRST_PAUSE_S * 2**attempt
+        error = attempt.error
+        if isinstance(error, RunGone | RunNotFound | AccessDenied | InvalidPoints):
+            raise error
+        pause_s = _FIRST_PAUSE_S * 2**number
+        if isinstance(error, Busy):
+            pause_s = max(error.retry_after_s, _FIRST_PAUSE_S)
         time.sleep(pause_s)
     return ask(store)
 

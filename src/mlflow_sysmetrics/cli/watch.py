@@ -21,6 +21,7 @@ from mlflow.exceptions import MlflowException
 from mlflow_sysmetrics.cli.launchers import advice_for
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.log.addresses import shown_address, shown_text
+from mlflow_sysmetrics.log.isolation import Isolated
 from mlflow_sysmetrics.log.text import clean
 from mlflow_sysmetrics.runs.monitors import RunMonitor
 from mlflow_sysmetrics.runs.registry import RunRequest
@@ -143,11 +144,11 @@ def _start_run(run_id: str | None, source: str) -> str:
 
 
 def _end_run(status: str) -> None:
-    try:
-        with redirect_stdout(sys.stderr):  # MLflow prints where the run is; stdout is the command's
-            mlflow.end_run(status)
-    except Exception as error:  # noqa: BLE001 - the command's exit status is passed on all the same
-        reason = shown_text(error, mlflow.get_tracking_uri())
+    # MLflow prints where the run is; stdout is the command's. Its exit status is passed on anyway.
+    with Isolated() as attempt, redirect_stdout(sys.stderr):
+        mlflow.end_run(status)
+    if attempt.error:
+        reason = shown_text(attempt.error, mlflow.get_tracking_uri())
         click.echo(f"The run's status could not be set to {status}: {reason}", err=True)
 
 

@@ -15,6 +15,7 @@ from mlflow_sysmetrics.host.errors import (
     is_shortage,
 )
 from mlflow_sysmetrics.log import logger
+from mlflow_sysmetrics.log.isolation import Isolated
 from mlflow_sysmetrics.sources import ParseError
 
 if TYPE_CHECKING:
@@ -43,19 +44,16 @@ class Outcome:
 def read_fact(fact: Fact, host: Host) -> Outcome:
     """Read one fact, whatever it raises."""
     name, read = fact
-    try:
+    with Isolated() as reading:
         return Outcome(read(host), is_final=not is_short_of_descriptors())
-    except Transient as shortage:
-        return Outcome({}, f"{name}: {shortage}", is_final=False)
-    except Unavailable as absence:
-        logger.debug("no fact %s: %s", name, absence)
-        return Outcome({}, is_final=not is_short_of_descriptors())
-    except Exception as error:  # noqa: BLE001 - a fact may fail in ways that nobody foresaw
-        logger.debug("fact %s failed", name, exc_info=True)
-        is_foreseen = isinstance(error, GpusNotToldError | ParseError)
-        reason = str(error) if is_foreseen else f"{type(error).__name__}: {error}"
-        is_final = not (is_shortage(error) or is_short_of_descriptors())
-        return Outcome({}, f"{name}: {reason}", is_final)
+    error = reading.error
+    logger.debug("no fact %s: %s", name, error, exc_info=error)
+    is_final = not (is_shortage(error) or is_short_of_descriptors())
+    if isinstance(error, Unavailable) and not isinstance(error, Transient):
+        return Outcome({}, is_final=is_final)
+    is_foreseen = isinstance(error, Transient | GpusNotToldError | ParseError)
+    reason = str(error) if is_foreseen else f"{type(error).__name__}: {error}"
+    return Outcome({}, f"{name}: {reason}", is_final)
 
 
 class Probes:

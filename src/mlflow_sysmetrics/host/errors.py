@@ -39,7 +39,7 @@ def unavailable(what: object, error: OSError) -> Unavailable:
     return kind(f"{what}: {error.strerror or error}")
 
 
-def is_shortage(error: Exception) -> bool:
+def is_shortage(error: Exception | None) -> bool:
     """Whether something failed for want of a resource."""
     of_system = isinstance(error, OSError) and error.errno in _WANT_OF_RESOURCE
     return of_system or isinstance(error, Transient | MemoryError)

@@ -23,7 +23,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mlflow_sysmetrics.log import warn_once
-from mlflow_sysmetrics.log.addresses import shown_text
+from mlflow_sysmetrics.log.isolation import Contained, contained
 from mlflow_sysmetrics.plugin.import_hook import ImportHook
 from mlflow_sysmetrics.plugin.monitor_patch import PATCHED_ATTR
 from mlflow_sysmetrics.runs import unsampled as unsampled_runs
@@ -132,15 +132,13 @@ def _beginning(create_run: Callable[..., Run]) -> Callable[..., Run]:
 
 
 def _remember(run: Run) -> None:
-    try:
+    with _unnoticed():
         if switched_on(SYSMONITOR) and run.info.run_id not in _monitors and _is_wanted():
             unsampled_runs.was_created(run.info.run_id)
-    except Exception as error:  # noqa: BLE001 - nothing of ours may harm the user's run
-        warn_once(f"runs that are not sampled go unnoticed: {error!r}", subject="unsampled runs")
 
 
 def _begin(run: Run, client: Any) -> None:  # noqa: ANN401 - MLflow has no types
-    try:
+    with contained("runs that a client opens are not sampled", subject="client runs"):
         from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME  # noqa: PLC0415 - as above
 
         from mlflow_sysmetrics.runs.monitors import RunMonitor  # noqa: PLC0415 - heavy
@@ -162,11 +160,6 @@ def _begin(run: Run, client: Any) -> None:  # noqa: ANN401 - MLflow has no types
         _warn_of_other_run(run_id)
         _monitors[run_id] = RunMonitor(opening)
         _monitors[run_id].start()
-    except Exception as error:  # noqa: BLE001 - nothing of ours may harm the user's run
-        warn_once(
-            f"runs that a client opens are not sampled: {shown_text(repr(error))}",
-            subject="client runs",
-        )
 
 
 def _warn_of_other_run(run_id: str) -> None:
@@ -202,10 +195,13 @@ def _argument(position: int, name: str, args: Sequence[Any], kwargs: Mapping[str
 
 
 def _mention(client: Any, run_id: str, *, is_record: bool) -> None:  # noqa: ANN401 - MLflow has no types
-    try:
+    with _unnoticed():
         unsampled_runs.has_ended(client, run_id, is_record=is_record)
-    except Exception as error:  # noqa: BLE001 - as above
-        warn_once(f"runs that are not sampled go unnoticed: {error!r}", subject="unsampled runs")
+
+
+def _unnoticed() -> Contained:
+    what = "no warning will name the runs that are not sampled"
+    return contained(what, subject="unsampled runs")
 
 
 def _forget() -> None:

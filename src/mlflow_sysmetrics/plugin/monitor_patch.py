@@ -20,6 +20,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mlflow_sysmetrics.log import warn_once
+from mlflow_sysmetrics.log.isolation import Isolated
 from mlflow_sysmetrics.plugin.import_hook import ImportHook
 from mlflow_sysmetrics.runs.switch import SYSMONITOR, switched_on
 
@@ -76,12 +77,10 @@ def _can_monitor() -> bool:
 
     Without this, `start_run` would raise where psutil is missing.
     """
-    try:
+    with Isolated() as attempt:  # psutil or pynvml may be broken
         if is_attached():
             return True
-        reason = "this version of MLflow is not as expected"
-    except Exception as error:  # noqa: BLE001 - psutil or pynvml broken at import, for example
-        reason = repr(error)
+    reason = repr(attempt.error) if attempt.error else "this version of MLflow is not as expected"
     warn_once(
         f"system metrics are not sampled: {reason}. "
         "Runs go on without them; `mlflow-sysmetrics doctor` says more"

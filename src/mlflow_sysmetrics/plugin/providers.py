@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from mlflow_sysmetrics.log import warn_once
-from mlflow_sysmetrics.log.addresses import shown_text
+from mlflow_sysmetrics.log.isolation import contained
 from mlflow_sysmetrics.runs.switch import SYSMETRICS, SYSMONITOR, switched_on, unknown_providers
 
 
@@ -23,16 +23,14 @@ class SysMetricsRunContextProvider:
 
     def tags(self) -> dict[str, str]:
         """The host's facts by tag key; never raises."""
-        try:
+        with contained("runs get no host tags"):
             from mlflow_sysmetrics.facts import host_tags  # noqa: PLC0415 - heavy
 
             tags = host_tags()
-        except Exception as error:  # noqa: BLE001 - nothing of ours may harm the user's run
-            warn_once(f"runs get no host tags: {shown_text(repr(error))}")
-            return {}
-        if failures := tags.get("sysmetrics.error"):
-            warn_once(f"host tags are missing, since {failures}", subject="missing host tags")
-        return tags
+            if failures := tags.get("sysmetrics.error"):
+                warn_once(f"host tags are missing, since {failures}", subject="missing host tags")
+            return tags
+        return {}
 
 
 class SysMonitorRunContextProvider:
@@ -43,7 +41,7 @@ class SysMonitorRunContextProvider:
     """
 
     def __init__(self) -> None:
-        try:
+        with contained("runs get no system metrics from this plugin"):
             from mlflow_sysmetrics.plugin import (  # noqa: PLC0415 - they may fail
                 client_patch,
                 monitor_patch,
@@ -51,8 +49,6 @@ class SysMonitorRunContextProvider:
 
             monitor_patch.attach()
             client_patch.attach()
-        except Exception as error:  # noqa: BLE001 - nothing of ours may break `import mlflow`
-            warn_once(f"runs get no system metrics from this plugin: {shown_text(repr(error))}")
 
     def in_context(self) -> bool:
         """Whether MLFLOW_RUN_CONTEXT_PROVIDER lists `sysmonitor` at this moment."""
@@ -60,21 +56,17 @@ class SysMonitorRunContextProvider:
 
     def tags(self) -> dict[str, str]:
         """No tags; being asked reveals clients that open their runs themselves."""
-        try:
+        with contained("runs that a client opens are not sampled"):
             from mlflow_sysmetrics.plugin.client_patch import tags_resolved_by  # noqa: PLC0415 - if on
 
             caller = sys._getframe(2)  # noqa: SLF001 - of `resolve_tags`, which calls this
             tags_resolved_by(caller.f_globals.get("__name__", ""))
-        except Exception as error:  # noqa: BLE001 - nothing of ours may harm the user's run
-            warn_once(f"runs that a client opens are not sampled: {shown_text(repr(error))}")
         return {}
 
 
 def _is_on(provider: str) -> bool:
-    try:
+    with contained(f"{provider} is off, since MLFLOW_RUN_CONTEXT_PROVIDER cannot be read"):
         for sentence in unknown_providers():
             warn_once(sentence)
         return switched_on(provider)
-    except Exception as error:  # noqa: BLE001 - nothing of ours may harm the user's run
-        warn_once(f"the switch {provider!r} cannot be read: {shown_text(repr(error))}")
-        return False
+    return False

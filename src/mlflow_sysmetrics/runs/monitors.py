@@ -9,8 +9,8 @@ from mlflow.system_metrics.system_metrics_monitor import (
     SystemMetricsMonitor as MlflowSystemMetricsMonitor,
 )
 
-from mlflow_sysmetrics.log import logger, warn_once
-from mlflow_sysmetrics.log.addresses import shown_text
+from mlflow_sysmetrics.log import warn_once
+from mlflow_sysmetrics.log.isolation import Contained, contained
 from mlflow_sysmetrics.runs import registry
 from mlflow_sysmetrics.settings import Settings
 
@@ -38,23 +38,20 @@ class RunMonitor:
         """Begin to sample; nothing happens if it has begun."""
         if self.open_run is not None:
             return
-        try:
+        with self._contained("is not sampled"):
             self.open_run = registry.open_run(self.opening)
-        except Exception as error:  # noqa: BLE001 - nothing of ours may end the user's run
-            logger.warning("run %s is not sampled: %s", self.opening.run_id, self._shown(error))
 
     def finish(self) -> None:
         """Take a last sample and wait, at most the flush timeout, until all is sent."""
         open_run, self.open_run = self.open_run, None
-        if open_run is None:
-            return
-        try:
-            open_run.close()
-        except Exception as error:  # noqa: BLE001 - nothing of ours may end the user's run
-            logger.warning("closing run %s failed: %s", self.opening.run_id, self._shown(error))
+        if open_run is not None:
+            with self._contained("may lack its last system metrics"):
+                open_run.close()
 
-    def _shown(self, error: Exception) -> str:
-        return shown_text(repr(error), self.opening.tracking_uri)
+    def _contained(self, what: str) -> Contained:
+        return contained(
+            f"run {self.opening.run_id} {what}", tracking_uri=self.opening.tracking_uri
+        )
 
     def __enter__(self) -> Self:
         self.start()

@@ -18,7 +18,7 @@ from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.tracking import open_store
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.log import logger
-from mlflow_sysmetrics.log.addresses import shown_text
+from mlflow_sysmetrics.log.isolation import contained
 from mlflow_sysmetrics.log.text import clean_key
 from mlflow_sysmetrics.runs import registry
 from mlflow_sysmetrics.runs.monitors import RunMonitor
@@ -185,11 +185,10 @@ class ProcessMetricsMonitor:
             Point(self.prefix + key, value, timestamp_ms, self.step)
             for key, value in metrics.items()
         ]
-        try:
-            open_store(RunAddress(run_id, self._store_uri(), PREFIX)).log(points, {})
-        except Exception as error:  # noqa: BLE001 - nothing of ours may end the user's run
-            reason = shown_text(error, self._store_uri())
-            self._warn(f"could not publish step {self.step}: {reason}")
+        uri = self._store_uri()
+        what = f"ProcessMetricsMonitor could not publish step {self.step}"
+        with contained(what, tracking_uri=uri):
+            open_store(RunAddress(run_id, uri, PREFIX)).log(points, {})
         self.step += 1
 
     def __enter__(self) -> Self:

@@ -456,4 +456,4 @@ def test_a_store_that_fails_is_said_and_the_step_is_left_out(
 
     store.assert_called_with(RunAddress("1234", "http://elsewhere", PREFIX))
     assert monitor.step == 2
-    assert_said_only(caplog, "could not publish step 0: no luck")
+    assert_said_only(caplog, "could not publish step 0: OSError('no luck')")
