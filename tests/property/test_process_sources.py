@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,10 +20,13 @@ from mlflow_sysmetrics.sources.cgroup import (
     parse_cpu_max,
 )
 from mlflow_sysmetrics.sources.cgroup_paths import parse_cgroup, parse_mountinfo
-from mlflow_sysmetrics.sources.cgroup_use import parse_keyed, parse_single
+from mlflow_sysmetrics.sources.cgroup_use import parse_single
+from mlflow_sysmetrics.sources.cpu_times import parse_cpu_times, parse_load
 from mlflow_sysmetrics.sources.diskstats import parse_diskstats
-from mlflow_sysmetrics.sources.meminfo import parse_swap
+from mlflow_sysmetrics.sources.fields import find_number
+from mlflow_sysmetrics.sources.meminfo import parse_memory, parse_swap
 from mlflow_sysmetrics.sources.net_dev import parse_net_dev
+from mlflow_sysmetrics.sources.own_cgroup import parse_cpu_stat, parse_cpuacct_usage
 from mlflow_sysmetrics.sources.pressure import parse_pressure
 from mlflow_sysmetrics.sources.proc_pid import (
     parse_io,
@@ -48,7 +52,12 @@ OF_TEXT = {
     count_allowed_cpus: "Name:\tx\nCpus_allowed_list:\t0-3,8\n",
     parse_cgroup: "4:cpu,cpuacct:/docker/3f1a\n0::/a\n",
     parse_mountinfo: "35 31 0:32 /a /sys/fs/cgroup/memory ro shared:9 - cgroup cgroup rw,memory\n",
-    parse_keyed: "nr_periods 12\nnr_throttled 3\n",
+    partial(find_number, before="nr_throttled"): "nr_periods 12\nnr_throttled 3\n",
+    parse_cpu_stat: "usage_usec 532218\nuser_usec 4\n",
+    parse_cpuacct_usage: "5322187654\n",
+    parse_cpu_times: "cpu  10132153 290696 3084719 46828483 16683 0 25195 0 175628 0\nintr 1\n",
+    parse_load: "0.20 0.18 0.12 1/80 11206\n",
+    parse_memory: "MemTotal:    2048 kB\nMemFree:     1 kB\nMemAvailable:       1024 kB\n",
     parse_single: "536870912\n",
     parse_swap: "SwapTotal:    2048 kB\nSwapFree:       1024 kB\n",
     parse_diskstats: "254 0 vda 15089 9385 2153210 10488 8635 60310 4505840 19180 0 0 0\n",

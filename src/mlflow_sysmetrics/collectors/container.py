@@ -2,76 +2,54 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.collectors.contract import Collector
-from mlflow_sysmetrics.collectors.subjects import Subjects
+from mlflow_sysmetrics.collectors.subjects import SubjectsCollector
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.sources.cgroup import read_cpu_bound, read_memory_bound
-from mlflow_sysmetrics.sources.cgroup_use import read_memory_use, read_oom_kills, read_throttling
+from mlflow_sysmetrics.sources.cgroup_use import CgroupUse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlflow_sysmetrics.host.host import Host
-    from mlflow_sysmetrics.sources.cgroup import Bound
 
 
-class ContainerCollector(Collector):
+def open_container(host: Host) -> SubjectsCollector:
     """Memory and CPU against the limit, each in the group that has the tightest one.
 
-    Args:
-        memory: The group that limits the memory; None without one.
-        cpu: The group that limits the CPUs by a quota; None without one.
-    """
-
-    def __init__(self, memory: Bound | None, cpu: Bound | None) -> None:
-        self._memory = memory
-        self._cpu = cpu
-        self._subjects = Subjects()
-
-    def collect(self) -> dict[str, float]:
-        """Megabytes and a percentage, and counters of kills and periods."""
-        readings: dict[str, float] = {}
-        for subject, bound, read in (
-            ("the container's memory", self._memory, _memory_readings),
-            ("the container's OOM kills", self._memory, _oom_readings),
-            ("the container's CPU throttling", self._cpu, _cpu_readings),
-        ):
-            if bound is not None:
-                readings |= self._subjects.read(subject, partial(read, bound))
-        return readings
-
-    def notes(self) -> list[str]:
-        """What it does not report, and why."""
-        return self._subjects.notes()
-
-
-def open_container(host: Host) -> ContainerCollector:
-    """Open the groups that limit the process.
+    Megabytes and a percentage, and counters of kills and periods.
 
     Raises:
-        Unavailable: None does.
+        Unavailable: No group limits the process.
     """
     if host.system != "Linux":
         raise Unavailable("cgroups exist on Linux only")
     memory, cpu = read_memory_bound(host), read_cpu_bound(host)
-    if memory is None and cpu is None:
+    subjects: dict[str, Callable[[], dict[str, float]]] = {}
+    groups = []
+    if memory is not None:
+        group, limit_bytes = CgroupUse(memory), memory.value
+        subjects["the container's memory"] = lambda: _memory(group, limit_bytes)
+        subjects["the container's OOM kills"] = lambda: {"container/oom_kills": group.oom_kills()}
+        groups.append(group)
+    if cpu is not None:
+        cpu_group = CgroupUse(cpu)
+        subjects["the container's CPU throttling"] = lambda: _throttling(cpu_group)
+        groups.append(cpu_group)
+    if not subjects:
         raise Unavailable("no cgroup limits the memory or the CPUs below the host's")
-    return ContainerCollector(memory, cpu)
+    return SubjectsCollector(subjects, groups)
 
 
-def _memory_readings(bound: Bound) -> dict[str, float]:
-    used_bytes = read_memory_use(bound)
+def _memory(group: CgroupUse, limit_bytes: float) -> dict[str, float]:
+    used_bytes = group.memory_bytes()
     return {
         "container/memory_usage_megabytes": used_bytes / 1e6,
-        "container/memory_usage_percentage": 100 * used_bytes / bound.value,
+        "container/memory_usage_percentage": 100 * used_bytes / limit_bytes,
     }
 
 
-def _oom_readings(bound: Bound) -> dict[str, float]:
-    return {"container/oom_kills": read_oom_kills(bound)}
-
-
-def _cpu_readings(bound: Bound) -> dict[str, float]:
-    periods, throttled = read_throttling(bound)
+def _throttling(group: CgroupUse) -> dict[str, float]:
+    periods, throttled = group.throttling()
     return {"container/cpu_periods": periods, "container/cpu_throttled_periods": throttled}

@@ -7,55 +7,53 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from mlflow_sysmetrics.collectors.contract import Collector
-from mlflow_sysmetrics.collectors.subjects import Subjects
+from mlflow_sysmetrics.collectors.subjects import SubjectsCollector
 from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.sources.cpu_times import CpuTimes, parse_cpu_times, parse_load
+from mlflow_sysmetrics.sources.kernel_file import KernelFile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlflow_sysmetrics.host.host import Host
 
-
 _MOST_SECONDS = 1e12  # a thousand CPUs over 30 years
-_MOST_TASKS = 1 << 22  # the most that Linux allows
 
 
-class CpuCollector(Collector):
-    """Busy time of all CPUs together, and the load average."""
+def open_cpu(host: Host) -> SubjectsCollector:
+    """Busy time of all CPUs together, in seconds, and the load average; on every host.
 
-    def __init__(self) -> None:
-        self._subjects = Subjects()
-
-    def collect(self) -> dict[str, float]:
-        """Counters in seconds summed over the CPUs, and processes for the load."""
-        readings = self._subjects.read("the CPUs' times", _times)
-        if hasattr(os, "getloadavg"):
-            readings |= self._subjects.read("the load average", _load)
-        return readings
-
-    def notes(self) -> list[str]:
-        """What it does not report, and why."""
-        return self._subjects.notes()
-
-
-def _times() -> dict[str, float]:
-    times = psutil.cpu_times()
-    if not all(0 <= each < _MOST_SECONDS for each in times):  # NaN is not, either
-        raise ParseError("times of CPUs", str(times))
-    # On Linux the kernel counts guest time within user and nice: once is enough.
-    total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
-    return {
-        "cpu_busy_seconds": total - times.idle - getattr(times, "iowait", 0.0),
-        "cpu_total_seconds": total,
+    Windows has no load average.
+    """
+    if host.system == "Linux":
+        stat = KernelFile(f"{host.procfs}/stat")
+        loadavg = KernelFile(f"{host.procfs}/loadavg")
+        return SubjectsCollector(
+            {
+                "the CPUs' times": lambda: _times(stat.parsed(parse_cpu_times)),
+                "the load average": lambda: _load(loadavg.parsed(parse_load)),
+            },
+            (stat, loadavg),
+        )
+    subjects: dict[str, Callable[[], dict[str, float]]] = {
+        "the CPUs' times": lambda: _times(_psutil_times())
     }
+    if hasattr(os, "getloadavg"):
+        subjects["the load average"] = lambda: _load(os.getloadavg()[0])
+    return SubjectsCollector(subjects)
 
 
-def _load() -> dict[str, float]:
-    load = os.getloadavg()[0]
-    if not 0 <= load < _MOST_TASKS:
-        raise ParseError("a load average", str(load))
+def _times(times: CpuTimes) -> dict[str, float]:
+    return {"cpu_busy_seconds": times.busy, "cpu_total_seconds": times.total}
+
+
+def _load(load: float) -> dict[str, float]:
     return {"cpu/load_average_1m": load}
 
 
-def open_cpu(_host: Host) -> CpuCollector:
-    """CPU counters exist on every host."""
-    return CpuCollector()
+def _psutil_times() -> CpuTimes:
+    times = psutil.cpu_times()
+    if not all(0 <= each < _MOST_SECONDS for each in times):  # NaN is not, either
+        raise ParseError("times of CPUs", str(times))
+    total = sum(times)
+    return CpuTimes(total - times.idle, total)

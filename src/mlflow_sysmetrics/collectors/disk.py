@@ -15,7 +15,8 @@ from mlflow_sysmetrics.host.file_helper import NoAnswerError, helper_of
 from mlflow_sysmetrics.host.mounts import device_of, mount_of
 from mlflow_sysmetrics.log import logger, warn_once
 from mlflow_sysmetrics.sources.disk_space import read_space
-from mlflow_sysmetrics.sources.diskstats import DiskBytes, is_physical_disk, read_diskstats
+from mlflow_sysmetrics.sources.diskstats import DiskBytes, is_physical_disk, parse_diskstats
+from mlflow_sysmetrics.sources.kernel_file import KernelFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,21 +32,31 @@ _SAID_AFTER_S = 2.0
 """How long it has to be silent for a word; a helper process takes a moment to start, too."""
 
 
+_READINGS = ("usage_percentage", "usage_megabytes", "available_megabytes")
+
+
 class DiskCollector(Collector):
     """Space gauges as MLflow reads them, and counters over whole disks.
 
     Args:
         spaces: The file systems.
         transferred: Gives the counters by disk; empty where there are none.
+        close: Lets go of what it reads.
+
+    Attributes:
+        may_block: Whether asking it may take long: not on file systems of this machine.
     """
 
     def __init__(
         self,
         spaces: Sequence[_Space],
         transferred: Callable[[], dict[str, DiskBytes]],
+        close: Callable[[], None],
     ) -> None:
+        self.may_block = any(space.may_block for space in spaces)
         self._spaces = spaces
         self._transferred = transferred
+        self._close = close
         self._subjects = Subjects()
         self._read = KeyedTotal()
         self._written = KeyedTotal()
@@ -62,6 +73,10 @@ class DiskCollector(Collector):
         """What it does not report, and why."""
         hanging = [space.trouble for space in self._spaces if space.trouble]
         return [*self._subjects.notes(), *hanging]
+
+    def close(self) -> None:
+        """Let go of what is read; may be called twice."""
+        self._close()
 
     def _transfers(self) -> dict[str, float]:
         disks = self._transferred()
@@ -92,12 +107,20 @@ class _Space:
         self.trouble = ""
         self._prefix = prefix
         self.path = path
-        self._mount = mount if mount is not None and mount.may_hang else None
+        self._mount = mount
+        self._keys = [f"{prefix}{name}" for name in _READINGS]
+
+    @property
+    def may_block(self) -> bool:
+        """Whether asking it may take long, or that is not known."""
+        return self._mount is None or self._mount.may_hang
 
     def read(self) -> dict[str, float]:
-        if self._mount is None:
+        if self._mount is None:  # not Linux
             usage = psutil.disk_usage(self.path)
             return self._readings(usage.percent, usage.used, usage.free)
+        if not self._mount.may_hang:
+            return self._readings(*read_space(self.path)[:3])
         try:
             helper = helper_of(self._mount)
             percent, used_bytes, free_bytes, _ = helper.call_within(
@@ -115,11 +138,7 @@ class _Space:
         return self._readings(percent, used_bytes, free_bytes)
 
     def _readings(self, percent: float, used_bytes: float, free_bytes: float) -> dict[str, float]:
-        return {
-            f"{self._prefix}usage_percentage": percent,
-            f"{self._prefix}usage_megabytes": used_bytes / 1e6,
-            f"{self._prefix}available_megabytes": free_bytes / 1e6,
-        }
+        return dict(zip(self._keys, (percent, used_bytes / 1e6, free_bytes / 1e6), strict=True))
 
     def _report(self, what: str, *, is_certain: bool) -> None:
         if is_certain:
@@ -130,7 +149,10 @@ class _Space:
 def open_disk(host: Host) -> DiskCollector:
     """Space exists on every host; the counters may not."""
     spaces = [_Space("disk_", os.sep, mount_of(os.sep)), *_working_space()]
-    return DiskCollector(spaces, _transfer_source(host))
+    if host.system != "Linux":
+        return DiskCollector(spaces, _psutil_transfers, lambda: None)
+    diskstats = KernelFile(f"{host.procfs}/diskstats", is_long=True)
+    return DiskCollector(spaces, _transfer_source(host, diskstats), diskstats.close)
 
 
 def _working_space() -> Iterator[_Space]:
@@ -148,13 +170,11 @@ def _working_space() -> Iterator[_Space]:
         yield _Space("disk/working_directory_", directory, mount)
 
 
-def _transfer_source(host: Host) -> Callable[[], dict[str, DiskBytes]]:
-    if host.system != "Linux":
-        return _psutil_transfers
+def _transfer_source(host: Host, diskstats: KernelFile) -> Callable[[], dict[str, DiskBytes]]:
     physical: dict[str, bool] = {}
 
     def transfers() -> dict[str, DiskBytes]:
-        disks = read_diskstats(host)
+        disks = diskstats.parsed(parse_diskstats)
         for name in disks.keys() - physical.keys():
             physical[name] = is_physical_disk(host, name)
         return {name: disk for name, disk in disks.items() if physical[name]}

@@ -12,10 +12,11 @@ import psutil
 from mlflow_sysmetrics.collectors.contract import Collector
 from mlflow_sysmetrics.collectors.counters import KeyedTotal
 from mlflow_sysmetrics.host.errors import Transient
-from mlflow_sysmetrics.sources.net_dev import InterfaceBytes, read_net_dev
+from mlflow_sysmetrics.sources.kernel_file import KernelFile
+from mlflow_sysmetrics.sources.net_dev import InterfaceBytes, parse_net_dev
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from mlflow_sysmetrics.host.host import Host
@@ -38,12 +39,20 @@ class NetworkCollector(Collector):
     Args:
         host: The machine.
         read: Gives the counters by interface.
+        close: Lets go of what it reads.
     """
 
-    def __init__(self, host: Host, read: Callable[[], dict[str, InterfaceBytes]]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        read: Callable[[], dict[str, InterfaceBytes]],
+        close: Callable[[], None],
+    ) -> None:
         self._host = host
         self._read = read
-        self._external: dict[str, bool] = {}
+        self._close = close
+        self._leads_out_by_name: dict[str, bool] = {}
+        self._external: list[str] = []
         self._in_container = _is_in_container(host)
         self._totals = {
             name: KeyedTotal()
@@ -61,23 +70,29 @@ class NetworkCollector(Collector):
         received = {name: each.received for name, each in interfaces.items()}
         sent = {name: each.sent for name, each in interfaces.items()}
         counters = {"network_receive_bytes": received, "network_transmit_bytes": sent}
-        if external := self._external_among(set(interfaces)):
+        if interfaces.keys() != self._leads_out_by_name.keys():
+            self._external = self._external_among(interfaces.keys())
+        if external := self._external:
             counters["network_external_receive_bytes"] = {n: received[n] for n in external}
             counters["network_external_transmit_bytes"] = {n: sent[n] for n in external}
         return {name: self._totals[name].update(values) for name, values in counters.items()}
 
-    def _external_among(self, names: set[str]) -> list[str]:
+    def close(self) -> None:
+        """Let go of what is read; may be called twice."""
+        self._close()
+
+    def _external_among(self, names: Collection[str]) -> list[str]:
         """Interfaces whose traffic leaves the machine and is counted on no other one.
 
         On Linux those with hardware behind them: what a bridge, bond, VLAN or tunnel carries
         passes through one of them. In a container also those that end outside of it, which are
         all but loopback, unless it has a bridge, bond or VPN of its own.
         """
-        self._external = {
-            name: self._external[name] if name in self._external else self._leads_out(name)
-            for name in names
+        known = self._leads_out_by_name
+        self._leads_out_by_name = {
+            name: known[name] if name in known else self._leads_out(name) for name in names
         }
-        return [name for name in names if self._external[name]] or [
+        return [name for name in names if self._leads_out_by_name[name]] or [
             name for name in names if _LOOPBACK.fullmatch(name) is None
         ]
 
@@ -118,10 +133,14 @@ def open_network(host: Host) -> NetworkCollector:
     Raises:
         Transient: The host has no interface now.
     """
-    read = partial(read_net_dev, host) if host.system == "Linux" else _read_by_psutil
+    net_dev = KernelFile(f"{host.procfs}/net/dev", is_long=True)
+    read: Callable[[], dict[str, InterfaceBytes]] = _read_by_psutil
+    if host.system == "Linux":
+        read = partial(net_dev.parsed, parse_net_dev)
     if not read():
+        net_dev.close()
         raise Transient("the system shows no network interface")
-    return NetworkCollector(host, read)
+    return NetworkCollector(host, read, net_dev.close)
 
 
 def _read_by_psutil() -> dict[str, InterfaceBytes]:

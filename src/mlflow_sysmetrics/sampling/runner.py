@@ -56,6 +56,8 @@ class Explains(Protocol):
 class BlockingCollector:
     """An opener of a collector whose calls may block for seconds: it gets a thread of its own.
 
+    Not so the collector whose `may_block` is False once it is open.
+
     Attributes:
         open: How to open it.
     """
@@ -106,6 +108,11 @@ class CollectorRunner:
     def may_be_opened(self) -> bool:
         """Whether it is worth a try now, or is open."""
         return self._collector is not None or self._opening.allows(self._host.clock.now_s())
+
+    @property
+    def may_block(self) -> bool:
+        """Whether asking it may take seconds; known once it is open."""
+        return self._collector is None or getattr(self._collector, "may_block", True)
 
     def open(self) -> None:
         """Open it, if this host has what it reads; does nothing where it is open."""

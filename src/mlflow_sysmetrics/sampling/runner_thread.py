@@ -33,6 +33,11 @@ class RunnerThread:
         self._done: deque[tuple[Readings | None, float]] = deque()
         hold_during_fork(self, ForkOrder.COLLECTOR)
 
+    @property
+    def may_block(self) -> bool:
+        """Whether asking the member here may take seconds, or it is being asked already."""
+        return self._is_running or self.member.may_block
+
     def begin(self, *, is_last: bool = False, only_open: bool = False) -> bool:
         """Ask for a sample and return at once; False where there is none to wait for.
 

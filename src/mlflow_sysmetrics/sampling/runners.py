@@ -149,10 +149,11 @@ class CollectorSet:
 
     def _sample(self, *, is_last: bool) -> list[Readings]:
         began_s = time.thread_time()
-        awaited = [each for each in self._threads.values() if each.begin(is_last=is_last)]
+        blocking = {each: thread for each, thread in self._threads.items() if thread.may_block}
+        awaited = [thread for thread in blocking.values() if thread.begin(is_last=is_last)]
         sample = []
         for member in self._members:
-            if member not in self._threads:
+            if member not in blocking:
                 member.open()
                 readings = member.sample(is_last=is_last)
                 if readings is not None:

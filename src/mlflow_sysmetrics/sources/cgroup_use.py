@@ -3,60 +3,86 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.sources import MOST, ParseError
-from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
+from mlflow_sysmetrics.sources.fields import find_number
+from mlflow_sysmetrics.sources.kernel_file import KernelFile
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from mlflow_sysmetrics.sources.cgroup import Bound
 
+_Value = TypeVar("_Value")
 
 _NUMBER = re.compile(r"([0-9]{1,20})\n?")
-_KEYED = re.compile(r"^([\w.]+) ([0-9]{1,20})$", re.MULTILINE | re.ASCII)
 
 
-def read_memory_use(bound: Bound) -> int:
-    """Bytes charged to the group, less the page cache that it would give back first.
+class CgroupUse:
+    """Reads what the group with a limit uses; its files stay open.
 
-    That is what `docker stats` and Kubernetes' working set show; page cache in active use counts.
-
-    Raises:
-        Unavailable: The group's files cannot be read.
+    Args:
+        bound: The limit, and who has it.
     """
-    if bound.version == 1:
-        usage, inactive = "memory.usage_in_bytes", "total_inactive_file"
-    else:
-        usage, inactive = "memory.current", "inactive_file"
-    charged_bytes = parse_single(read_kernel_text(f"{bound.directory}/{usage}"))
-    return max(0, charged_bytes - _read_fields(bound.directory, "memory.stat", inactive)[0])
 
+    def __init__(self, bound: Bound) -> None:
+        self._bound = bound
+        self._files: dict[str, KernelFile] = {}
 
-def read_oom_kills(bound: Bound) -> int:
-    """Processes that the kernel killed in the group for want of memory.
+    def memory_bytes(self) -> int:
+        """Bytes charged to the group, less the page cache that it would give back first.
 
-    Version 1 counts in the group of the process that it kills, and not in those above, whichever
-    has the limit: those in the process's own group are told.
+        That is what `docker stats` and Kubernetes' working set show; page cache in active use
+        counts.
 
-    Raises:
-        Unavailable: The kernel does not count them (before Linux 4.13).
-    """
-    if bound.version == 1:
-        return _read_fields(bound.own_directory, "memory.oom_control", "oom_kill")[0]
-    return _read_fields(bound.directory, "memory.events", "oom_kill")[0]
+        Raises:
+            Unavailable: The group's files cannot be read.
+        """
+        is_v1 = self._bound.version == 1
+        charged_bytes = self._parsed(
+            "memory.usage_in_bytes" if is_v1 else "memory.current", parse_single
+        )
+        inactive = "total_inactive_file" if is_v1 else "inactive_file"
+        return max(0, charged_bytes - self._field("memory.stat", inactive))
 
+    def oom_kills(self) -> int:
+        """Processes that the kernel killed in the group for want of memory.
 
-def read_throttling(bound: Bound) -> tuple[int, int]:
-    """Scheduling periods that began, and those in which the quota was used up.
+        Version 1 counts in the group of the process that it kills, and not in those above,
+        whichever has the limit: those in the process's own group are told.
 
-    Raises:
-        Unavailable: The group's file cannot be read.
-    """
-    periods, throttled = _read_fields(bound.directory, "cpu.stat", "nr_periods", "nr_throttled")
-    return periods, throttled
+        Raises:
+            Unavailable: The kernel does not count them (before Linux 4.13).
+        """
+        if self._bound.version == 1:
+            return self._field(f"{self._bound.own_directory}/memory.oom_control", "oom_kill")
+        return self._field("memory.events", "oom_kill")
+
+    def throttling(self) -> tuple[int, int]:
+        """Scheduling periods that began, and those in which the quota was used up.
+
+        Raises:
+            Unavailable: The group's file cannot be read.
+        """
+        return self._field("cpu.stat", "nr_periods"), self._field("cpu.stat", "nr_throttled")
+
+    def close(self) -> None:
+        """Close the files; may be called twice."""
+        for file in self._files.values():
+            file.close()
+
+    def _field(self, name: str, key: str) -> int:
+        number = self._parsed(name, lambda text: find_number(text, key))
+        if number is None:
+            raise Unavailable(f"{self._files[name].path} does not report {key}")
+        return number
+
+    def _parsed(self, name: str, parse: Callable[[str], _Value]) -> _Value:
+        if name not in self._files:
+            self._files[name] = KernelFile(f"{self._bound.directory / name}")
+        return self._files[name].parsed(parse)
 
 
 def parse_single(text: str) -> int:
@@ -69,30 +95,3 @@ def parse_single(text: str) -> int:
     if match is None or int(match[1]) >= MOST:
         raise ParseError("a number", text)
     return int(match[1])
-
-
-def parse_keyed(text: str) -> dict[str, int]:
-    """Parse a file of names and numbers.
-
-        inactive_file 8192
-        nr_throttled 12
-
-    Raises:
-        ParseError: No line looks so.
-    """
-    fields: dict[str, int] = {}
-    for name, number in _KEYED.findall(text):
-        if int(number) < MOST:
-            fields.setdefault(name, int(number))
-    if not fields:
-        raise ParseError("a file of names and numbers", text)
-    return fields
-
-
-def _read_fields(directory: Path, file: str, *names: str) -> list[int]:
-    path = f"{directory}/{file}"
-    fields = parse_keyed(read_kernel_text(path))
-    try:
-        return [fields[name] for name in names]
-    except KeyError as error:
-        raise Unavailable(f"{path} does not report {error}") from error

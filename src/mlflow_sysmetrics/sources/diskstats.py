@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow_sysmetrics.sources import MOST, ParseError
-from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.host.host import Host
@@ -46,16 +45,6 @@ def parse_diskstats(text: str) -> dict[str, DiskBytes]:
     if not devices and text.strip():
         raise ParseError("/proc/diskstats", text)
     return devices
-
-
-def read_diskstats(host: Host) -> dict[str, DiskBytes]:
-    """Transferred bytes by device name.
-
-    Raises:
-        Unavailable: The kernel shows no such file.
-        ParseError: Its content is not as expected.
-    """
-    return parse_diskstats(read_kernel_text(f"{host.procfs}/diskstats", is_long=True))
 
 
 def is_physical_disk(host: Host, name: str) -> bool:

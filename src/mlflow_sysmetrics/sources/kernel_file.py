@@ -7,12 +7,105 @@ end, which some kernels and lxcfs put there, are left out.
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, TypeVar
 
 from mlflow_sysmetrics.host.errors import unavailable
 from mlflow_sysmetrics.host.files import decode
+from mlflow_sysmetrics.sources import ParseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Value = TypeVar("_Value")
 
 _MOST_BYTES = 16384
 _CHUNK_BYTES = 65536
+_KERNELS = ("/proc/", "/sys/")
+
+
+class KernelFile:
+    """A file that stays open between reads, since opening costs more than reading.
+
+    It is opened anew where a read fails: the device was unplugged, the control group removed. A
+    file that is not the kernel's own, as of a recorded host, may be replaced, so it is opened each
+    time. Reads are at a position, not from one, so a forked process does not disturb them.
+
+    Args:
+        path: The file.
+        is_long: Whether it may have more than 16 KiB, or come in pieces.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: str, *, is_long: bool = False) -> None:
+        self.path = path
+        self._is_long = is_long
+        self._stays_open = path.startswith(_KERNELS)
+        self._descriptor: int | None = None
+        self._identity: tuple[int, int] | None = None
+
+    def read(self) -> bytes:
+        """Read it.
+
+        Raises:
+            OSError: As the kernel says.
+        """
+        if self._descriptor is not None:
+            try:
+                return self._read_from(self._descriptor)
+            except OSError:
+                self.close()
+        descriptor = os.open(self.path, os.O_RDONLY)
+        self._descriptor, self._identity = descriptor, _identity_of(descriptor)
+        try:
+            content = self._read_from(descriptor)
+        except OSError:
+            self.close()
+            raise
+        if not self._stays_open:
+            self.close()
+        return content
+
+    def parsed(self, parse: Callable[[str], _Value]) -> _Value:
+        """Read it as text and parse that.
+
+        Raises:
+            Unavailable: It is not there, or may not be read.
+            ParseError: It is not as expected.
+        """
+        try:
+            content = self.read()
+        except OSError as error:
+            raise unavailable(self.path, error) from error
+        try:
+            return parse(decode(content))
+        except ParseError:
+            self.close()  # in case that the program closed it, and opened another
+            raise
+
+    def close(self) -> None:
+        """Close it, unless the program has done so; may be called twice, and read after."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None and _identity_of(descriptor) == self._identity:
+            os.close(descriptor)
+
+    def _read_from(self, descriptor: int) -> bytes:
+        if not self._is_long:
+            return os.pread(descriptor, _MOST_BYTES, 0).rstrip(b"\0")
+        content = b""
+        while chunk := os.pread(descriptor, _CHUNK_BYTES, len(content)):
+            content += chunk
+        return content.rstrip(b"\0")
+
+
+def _identity_of(descriptor: int) -> tuple[int, int] | None:
+    """Tells files apart; None where the descriptor is closed."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def read_kernel_file(path: str) -> bytes:
@@ -34,28 +127,20 @@ def read_long_kernel_file(path: str) -> bytes:
     Raises:
         OSError: As the kernel says.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    file = KernelFile(path, is_long=True)
     try:
-        chunks = []
-        while chunk := os.read(descriptor, _CHUNK_BYTES):
-            chunks.append(chunk)
-        return b"".join(chunks).rstrip(b"\0")
+        return file.read()
     finally:
-        os.close(descriptor)
+        file.close()
 
 
-def read_kernel_text(path: str, *, is_long: bool = False) -> str:
-    """Read a file as text.
-
-    Args:
-        path: The file.
-        is_long: Whether it may have more than 16 KiB.
+def read_kernel_text(path: str) -> str:
+    """Read a file of at most 16 KiB as text.
 
     Raises:
         Unavailable: It is not there, or may not be read.
     """
     try:
-        content = read_long_kernel_file(path) if is_long else read_kernel_file(path)
+        return decode(read_kernel_file(path))
     except OSError as error:
         raise unavailable(path, error) from error
-    return decode(content)

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow_sysmetrics.sources import ParseError
-from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
+from mlflow_sysmetrics.sources.fields import find_number
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.host.host import Host
 
-_MOST_BYTES = 1 << 56  # more than any processor can address
+_MOST_KIB = 1 << 46  # more than any processor can address
 
 
 class Memory(NamedTuple):
-    """The host's memory, in bytes."""
+    """Memory or swap of the host, in bytes."""
 
     total: int
     used: int
-
-
-class Swap(NamedTuple):
-    """The host's swap, in bytes."""
-
-    total: int
-    used: int
-
-
-def read_memory(host: Host) -> Memory:
-    """Memory in use: all that could not be given to a process at once, as `free` counts it.
-
-    Raises:
-        Unavailable: /proc is not there.
-        ParseError: It does not report it.
-    """
-    return parse_memory(read_kernel_text(f"{host.procfs}/meminfo"))
 
 
 def parse_memory(text: str) -> Memory:
@@ -47,33 +29,25 @@ def parse_memory(text: str) -> Memory:
         Buffers:          102400 kB
         Cached:          7168000 kB
 
+    In use is all that could not be given to a process at once, as `free` and psutil count it. In
+    some containers more is available than there is: then all that is not free.
+
     Raises:
-        ParseError: They do not report it, or more is available than there is.
+        ParseError: They do not report it.
     """
-    sizes = _sizes(text, "MemTotal", "MemAvailable", "MemFree", "Buffers", "Cached")
-    total = sizes.get("MemTotal")
-    available = sizes.get("MemAvailable")
-    if available is None and "MemFree" in sizes:
-        available = sizes["MemFree"] + sizes.get("Buffers", 0) + sizes.get("Cached", 0)
+    total, available = _size(text, "MemTotal"), _size(text, "MemAvailable")
+    if available is None:
+        sizes = [_size(text, name) for name in ("MemFree", "Buffers", "Cached")]
+        available = None if sizes[0] is None else sum(size or 0 for size in sizes)
+    if total and available is not None and available > total:
+        available = _size(text, "MemFree")
     if not total or available is None or available > total:
         raise ParseError("/proc/meminfo with memory", text)
     return Memory(total, total - available)
 
 
-def read_swap(host: Host) -> Swap:
-    """Swap; a total of 0 where there is none.
-
-    psutil reports the same, but reads all of /proc/vmstat too, for what was swapped in and out.
-
-    Raises:
-        Unavailable: /proc is not there.
-        ParseError: It does not report it.
-    """
-    return parse_swap(read_kernel_text(f"{host.procfs}/meminfo"))
-
-
-def parse_swap(text: str) -> Swap:
-    """The lines of /proc/meminfo on swap; the kernel's kB are 1024 bytes.
+def parse_swap(text: str) -> Memory:
+    """The lines of /proc/meminfo on swap; a total of 0 where there is none.
 
         SwapTotal:       2097148 kB
         SwapFree:        1048576 kB
@@ -81,11 +55,10 @@ def parse_swap(text: str) -> Swap:
     Raises:
         ParseError: One of the lines is missing, or more is free than there is.
     """
-    sizes = _sizes(text, "SwapTotal", "SwapFree")
-    total, free = sizes.get("SwapTotal"), sizes.get("SwapFree")
+    total, free = _size(text, "SwapTotal"), _size(text, "SwapFree")
     if total is None or free is None or free > total:
         raise ParseError("/proc/meminfo with swap", text)
-    return Swap(total, total - free)
+    return Memory(total, total - free)
 
 
 def read_meminfo_bytes(host: Host, name: str) -> int:
@@ -106,18 +79,13 @@ def parse_meminfo_bytes(text: str, name: str) -> int:
     Raises:
         ParseError: There is no such line.
     """
-    sizes = _sizes(text, name)
-    if name not in sizes:
+    size_bytes = _size(text, name)
+    if size_bytes is None:
         raise ParseError(f"/proc/meminfo with {name}", text)
-    return sizes[name]
+    return size_bytes
 
 
-def _sizes(text: str, *names: str) -> dict[str, int]:
-    """Bytes by name, of the lines that can be read; of two with one name the first counts."""
-    sizes: dict[str, int] = {}
-    pattern = rf"^({'|'.join(names)}): +([0-9]{{1,20}}) kB$"
-    for name, digits in re.findall(pattern, text, re.MULTILINE):
-        size_bytes = int(digits) * 1024
-        if size_bytes < _MOST_BYTES:
-            sizes.setdefault(name, size_bytes)
-    return sizes
+def _size(text: str, name: str) -> int | None:
+    """Bytes of the first line with a name that can be read; None without one."""
+    size_kib = find_number(text, f"{name}:", " kB", _MOST_KIB)
+    return None if size_kib is None else size_kib * 1024

@@ -15,12 +15,9 @@ from typing import TYPE_CHECKING
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.cgroup_paths import find_cgroup
-from mlflow_sysmetrics.sources.cgroup_use import parse_keyed, parse_single
-from mlflow_sysmetrics.sources.kernel_file import (
-    read_kernel_file,
-    read_kernel_text,
-    read_long_kernel_file,
-)
+from mlflow_sysmetrics.sources.cgroup_use import parse_single
+from mlflow_sysmetrics.sources.fields import find_number
+from mlflow_sysmetrics.sources.kernel_file import KernelFile, read_kernel_file
 from mlflow_sysmetrics.sources.proc_clock import has_cpu_clocks, process_clock_ns
 from mlflow_sysmetrics.sources.proc_pid import UNREADABLE, parse_stat
 
@@ -61,7 +58,12 @@ class OwnCgroup:
             raise Unavailable("a group of version 1 does not show processes outside the container")
         self._proc = os.fspath(host.procfs)
         self._folder = os.fspath(group.directories[0])
-        self._is_unified = group.version != 1
+        self._procs = KernelFile(f"{self._folder}/cgroup.procs", is_long=True)
+        is_unified = group.version != 1
+        self._counter = KernelFile(
+            f"{self._folder}/{'cpu.stat' if is_unified else 'cpuacct.usage'}"
+        )
+        self._parse_s = parse_cpu_stat if is_unified else parse_cpuacct_usage
         self._is_others = False
         self._before: tuple[float, dict[int, int]] | None = None
         self._now: tuple[float, list[int]] | None = None
@@ -76,10 +78,10 @@ class OwnCgroup:
             return
         try:
             has_groups_below = os.stat(self._folder).st_nlink > _FOLDERS_WITHOUT_GROUPS
-            pids = read_long_kernel_file(f"{self._folder}/cgroup.procs").split()
             if not has_groups_below:
-                self._now = self._read_cpu_s(), [int(pid) for pid in pids]
-        except (OSError, ValueError, KeyError, Unavailable):
+                pids = [int(pid) for pid in self._procs.read().split()]
+                self._now = self._counter.parsed(self._parse_s), pids
+        except (OSError, ValueError, Unavailable):
             return
 
     def used_s(self, members: Collection[int]) -> float | None:
@@ -100,6 +102,7 @@ class OwnCgroup:
         # Version 2 shows a process outside of this container as 0.
         if len(others) > _MOST_OTHERS or 0 in others:
             self._is_others = True
+            self.close()
             return None
         clocks = {
             pid: clock_ns
@@ -111,10 +114,10 @@ class OwnCgroup:
             return None
         return max(0.0, cpu_s - before[0])
 
-    def _read_cpu_s(self) -> float:
-        if self._is_unified:
-            return parse_keyed(read_kernel_text(f"{self._folder}/cpu.stat"))["usage_usec"] / 1e6
-        return parse_single(read_kernel_text(f"{self._folder}/cpuacct.usage")) / 1e9
+    def close(self) -> None:
+        """Close its files; may be called twice."""
+        self._procs.close()
+        self._counter.close()
 
     def _is_child(self, pid: int, members: Collection[int]) -> bool:
         """Whether it belongs to the tree, which will have found it by the next time."""
@@ -123,6 +126,29 @@ class OwnCgroup:
         except (*UNREADABLE, ParseError):
             return True  # it has ended
         return stat.parent_pid in members
+
+
+def parse_cpu_stat(text: str) -> float:
+    """Parse version 2's `cpu.stat`, in microseconds: CPU time in seconds.
+
+        usage_usec 532218
+
+    Raises:
+        ParseError: There is no such line.
+    """
+    usage_us = find_number(text, "usage_usec")
+    if usage_us is None:
+        raise ParseError("cpu.stat", text)
+    return usage_us / 1e6
+
+
+def parse_cpuacct_usage(text: str) -> float:
+    """Parse version 1's `cpuacct.usage`, in nanoseconds: CPU time in seconds.
+
+    Raises:
+        ParseError: It is no number.
+    """
+    return parse_single(text) / 1e9
 
 
 def _sees_all_processes(host: Host) -> bool:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host.errors import Transient, Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.sources import MOST, ParseError
 from mlflow_sysmetrics.sources.cgroup_paths import UNIFIED, find_cgroup
-from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.host.host import Host
 
 _RESOURCES = ("cpu", "memory", "io")
 
-_TOTAL = re.compile(r"^(some|full) .*\btotal=(\d{1,20})$", re.MULTILINE | re.ASCII)
+_KINDS = ("some", "full")
+_MOST_DIGITS = 20
 
 
 def host_pressure_files(host: Host) -> dict[str, str]:
@@ -35,19 +34,6 @@ def cgroup_pressure_files(host: Host) -> dict[str, str]:
     return {name: f"{directory}/{name}.pressure" for name in _RESOURCES}
 
 
-def read_pressure(path: str) -> dict[str, int]:
-    """Microseconds of stalled time, of one file.
-
-    Raises:
-        Unavailable: The kernel keeps no PSI, or has it switched off.
-        Transient: It cannot be read now, or is not as expected.
-    """
-    try:
-        return parse_pressure(read_kernel_text(path))
-    except ParseError as error:
-        raise Transient(f"{path}: {error}") from error
-
-
 def parse_pressure(text: str) -> dict[str, int]:
     """Parse one file of PSI: microseconds in which `some` or `full`, all, tasks were stalled.
 
@@ -58,8 +44,11 @@ def parse_pressure(text: str) -> dict[str, int]:
         ParseError: There is neither line.
     """
     stalled_us: dict[str, int] = {}
-    for kind, total in _TOTAL.findall(text):
-        if int(total) < MOST:
+    for line in text.splitlines():
+        kind = line[:4]
+        total = line.rpartition(" total=")[2]
+        is_number = total.isascii() and total.isdecimal() and len(total) <= _MOST_DIGITS
+        if kind in _KINDS and is_number and int(total) < MOST:
             stalled_us.setdefault(kind, int(total))
     if not stalled_us:
         raise ParseError("pressure stall information", text)

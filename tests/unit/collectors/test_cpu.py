@@ -8,43 +8,62 @@ import pytest
 
 from mlflow_sysmetrics.collectors.cpu import open_cpu
 from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.sources.proc_pid import CLOCK_TICKS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytest_mock import MockerFixture
 
-LinuxTimes = namedtuple(  # noqa: PYI024 - as psutil's own
-    "LinuxTimes", "user nice system idle iowait irq softirq steal guest guest_nice"
-)
-WindowsTimes = namedtuple("WindowsTimes", "user system idle interrupt dpc")  # noqa: PYI024 - as above
+WindowsTimes = namedtuple("WindowsTimes", "user system idle interrupt dpc")  # noqa: PYI024 - as psutil's own
 
 
-@pytest.mark.parametrize(
-    ("times", "busy_s", "total_s"),
-    [
-        pytest.param(LinuxTimes(10, 1, 5, 80, 4, 1, 2, 3, 0, 0), 22, 106, id="linux"),
-        # Of the 10 + 1 seconds of user and nice, 6 + 1 were spent in virtual machines.
-        pytest.param(LinuxTimes(10, 1, 5, 80, 4, 1, 2, 3, 6, 1), 22, 106, id="hypervisor"),
-        pytest.param(WindowsTimes(10, 5, 80, 1, 2), 18, 98, id="windows"),
-    ],
-)
-def test_waiting_is_not_busy_and_guests_count_once(
-    mocker: MockerFixture, times: tuple[float, ...], busy_s: float, total_s: float
-) -> None:
-    mocker.patch("psutil.cpu_times", return_value=times)
-
-    readings = open_cpu(Host()).collect()
-
-    assert readings["cpu_busy_seconds"] == busy_s
-    assert readings["cpu_total_seconds"] == total_s
+@pytest.fixture
+def linux(tmp_path: Path) -> Host:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/stat").write_text("cpu  1000 100 500 8000 400 100 200 300 0 0\nctxt 5\n")
+    (tmp_path / "proc/loadavg").write_text("1.50 2.50 3.50 1/80 11206\n")
+    return Host(root=tmp_path, system="Linux")
 
 
-def test_the_load_of_the_last_minute_is_read(mocker: MockerFixture) -> None:
+@pytest.fixture
+def windows(mocker: MockerFixture) -> Host:
+    mocker.patch("psutil.cpu_times", return_value=WindowsTimes(10, 5, 80, 1, 2))
+    return Host(system="Windows")
+
+
+def test_linux_tells_times_and_load(linux: Host) -> None:
+    assert open_cpu(linux).collect() == {
+        "cpu_busy_seconds": 2200 / CLOCK_TICKS,
+        "cpu_total_seconds": 10_600 / CLOCK_TICKS,
+        "cpu/load_average_1m": 1.5,
+    }
+
+
+def test_elsewhere_psutil_tells_the_times(windows: Host) -> None:
+    readings = open_cpu(windows).collect()
+
+    assert (readings["cpu_busy_seconds"], readings["cpu_total_seconds"]) == (18, 98)
+
+
+def test_elsewhere_python_tells_the_load(windows: Host, mocker: MockerFixture) -> None:
     mocker.patch("os.getloadavg", return_value=(1.5, 2.5, 3.5), create=True)
 
-    assert open_cpu(Host()).collect()["cpu/load_average_1m"] == 1.5
+    assert open_cpu(windows).collect()["cpu/load_average_1m"] == 1.5
 
 
-def test_where_there_is_no_load_average_it_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_load_average_it_is_left_out(
+    windows: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr(os, "getloadavg", raising=False)
 
-    assert open_cpu(Host()).collect().keys() == {"cpu_busy_seconds", "cpu_total_seconds"}
+    assert open_cpu(windows).collect().keys() == {"cpu_busy_seconds", "cpu_total_seconds"}
+
+
+def test_times_that_cannot_be_read_cost_no_load(linux: Host) -> None:
+    (linux.procfs / "stat").unlink()
+    collector = open_cpu(linux)
+
+    assert collector.collect() == {"cpu/load_average_1m": 1.5}
+    (note,) = collector.notes()
+    assert "the CPUs' times" in note

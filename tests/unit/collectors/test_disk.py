@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes.simulation import LONG_S, join_threads
+from mlflow_sysmetrics.collectors import disk
 from mlflow_sysmetrics.collectors.disk import open_disk
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sampling import runners
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_mock import MockerFixture
 
+GB = 10**9
 SECTOR_BYTES = 512
 SPACE = {"disk_usage_percentage", "disk_usage_megabytes", "disk_available_megabytes"}
 COUNTERS = ("disk_read_bytes", "disk_write_bytes")
@@ -51,17 +53,14 @@ def disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LinuxDisks:
 
 
 def test_space_is_that_of_the_root_file_system(mocker: MockerFixture, disks: LinuxDisks) -> None:
-    usage = mocker.patch(
-        "psutil.disk_usage",
-        return_value=SimpleNamespace(total=100e9, used=40e9, free=50e9, percent=44.4),
-    )
+    ask = mocker.patch.object(disk, "read_space", return_value=(44.4, 40 * GB, 50 * GB, 100 * GB))
 
     assert open_disk(disks.host).collect() == {
         "disk_usage_percentage": 44.4,
         "disk_usage_megabytes": 40_000.0,
         "disk_available_megabytes": 50_000.0,
     }
-    usage.assert_called_once_with(os.sep)
+    ask.assert_called_once_with(os.sep)
 
 
 def test_what_passes_through_partitions_and_mappers_counts_once(disks: LinuxDisks) -> None:
@@ -124,11 +123,10 @@ def _transferred(readings: dict[str, float]) -> tuple[float, ...]:
 def test_the_working_directorys_file_system_is_added_where_it_is_another(
     mocker: MockerFixture, disks: LinuxDisks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mocker.patch(
-        "psutil.disk_usage",
-        side_effect=lambda path: SimpleNamespace(
-            total=100e9, used=30e9 if path == os.sep else 1e9, free=70e9, percent=30.0
-        ),
+    mocker.patch.object(
+        disk,
+        "read_space",
+        side_effect=lambda path: (30.0, 30 * GB if path == os.sep else GB, 70 * GB, 100 * GB),
     )
     monkeypatch.chdir("/proc")  # a file system of its own on every Linux
 
@@ -153,16 +151,32 @@ def test_a_deleted_working_directory_costs_nothing_else(
     assert open_disk(disks.host).collect().keys() >= SPACE
 
 
-def test_a_file_system_that_hangs_holds_up_no_sample(
-    mocker: MockerFixture, disks: LinuxDisks
+def test_a_file_system_of_unknown_kind_that_hangs_holds_up_no_sample(
+    mocker: MockerFixture,
 ) -> None:
     back = threading.Event()
+    mocker.patch.object(disk, "mount_of", return_value=None)
     mocker.patch("psutil.disk_usage", side_effect=lambda _: back.wait(LONG_S))
     mocker.patch.object(runners, "PATIENCE_S", 0.01)
-    collectors = CollectorSet(disks.host, lambda: [("disk", dict(COLLECTORS)["disk"])])
+    host = Host(system="Darwin")
+    collectors = CollectorSet(host, lambda: [("disk", dict(COLLECTORS)["disk"])])
 
     (sample,) = collectors.collect()
 
     assert sample.values.keys() == {"process/sampler_cpu_milliseconds"}
     back.set()
     join_threads("mlflow-sysmetrics-slow")
+
+
+def test_file_systems_of_this_machine_are_asked_without_another_thread(
+    mocker: MockerFixture, disks: LinuxDisks
+) -> None:
+    mocker.patch.object(runners, "PATIENCE_S", LONG_S)
+    collectors = CollectorSet(disks.host, lambda: [("disk", dict(COLLECTORS)["disk"])])
+    collectors.collect()  # it opens them in one
+    started = mocker.spy(threading.Thread, "start")
+
+    (sample, _) = collectors.collect()
+
+    assert sample.values.keys() == SPACE
+    assert not started.called

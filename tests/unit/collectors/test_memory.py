@@ -43,20 +43,25 @@ def test_a_host_without_swap_has_no_readings_of_it(mocker: MockerFixture, host: 
 def test_swap_that_is_not_told_costs_only_itself(mocker: MockerFixture, tmp_path: Path) -> None:
     host = Host(root=tmp_path, system="Linux")
     _set(mocker, host, swap_total=8 * GIB, swap_used=2 * GIB)
-    (tmp_path / "proc/meminfo").unlink()
+    meminfo = host.procfs / "meminfo"
+    meminfo.write_text(meminfo.read_text().replace("SwapFree", "SwapFred"))
 
     assert open_memory(host).collect().keys() == MEMORY
 
 
 def _set(mocker: MockerFixture, host: Host, swap_total: int, swap_used: int) -> None:
     """Let the host have 4 of 16 GB in use; 3 more are taken up by caches."""
-    memory = SimpleNamespace(total=16 * GB, used=4 * GB, available=9 * GB, percent=43.8)
-    mocker.patch("psutil.virtual_memory", return_value=memory)
     if host.system == "Linux":
         total_kb, free_kb = swap_total // 1024, (swap_total - swap_used) // 1024
-        text = f"SwapCached: 9 kB\nSwapTotal:  {total_kb} kB\nSwapFree:  {free_kb} kB\n"
+        text = (
+            f"MemTotal: {16 * GB // 1024} kB\nMemFree: {9 * GB // 1024} kB\n"
+            f"MemAvailable: {12 * GB // 1024} kB\n"
+            f"SwapCached: 9 kB\nSwapTotal:  {total_kb} kB\nSwapFree:  {free_kb} kB\n"
+        )
         (host.root / "proc").mkdir()
         (host.root / "proc/meminfo").write_text(text)
     else:
+        memory = SimpleNamespace(total=16 * GB, used=4 * GB, available=9 * GB, percent=43.8)
+        mocker.patch("psutil.virtual_memory", return_value=memory)
         swap = SimpleNamespace(total=swap_total, used=swap_used)
         mocker.patch("psutil.swap_memory", return_value=swap)

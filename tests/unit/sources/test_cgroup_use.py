@@ -7,12 +7,7 @@ import pytest
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.cgroup import Bound
-from mlflow_sysmetrics.sources.cgroup_use import (
-    parse_keyed,
-    parse_single,
-    read_memory_use,
-    read_oom_kills,
-)
+from mlflow_sysmetrics.sources.cgroup_use import CgroupUse, parse_single
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +18,7 @@ def test_more_page_cache_than_memory_is_no_use_at_all(tmp_path: Path) -> None:
     (tmp_path / "memory.current").write_text("100\n")
     (tmp_path / "memory.stat").write_text("inactive_file 120\n")
 
-    assert read_memory_use(Bound(1000, 2, tmp_path, tmp_path)) == 0
+    assert CgroupUse(Bound(1000, 2, tmp_path, tmp_path)).memory_bytes() == 0
 
 
 @pytest.mark.parametrize("content", [None, "low 0\n"])
@@ -32,16 +27,10 @@ def test_kills_that_are_not_told_are_unavailable(tmp_path: Path, content: str | 
         (tmp_path / "memory.events").write_text(content)
 
     with pytest.raises(Unavailable, match=r"memory\.events"):
-        read_oom_kills(Bound(1000, 2, tmp_path, tmp_path))
-
-
-def test_names_and_numbers() -> None:
-    assert parse_keyed("anon 90\nfile 0\n") == {"anon": 90, "file": 0}
+        CgroupUse(Bound(1000, 2, tmp_path, tmp_path)).oom_kills()
 
 
 @pytest.mark.parametrize("text", ["anon\n", "anon x\n", "anon 1 2\n"])
 def test_other_text_is_an_error(text: str) -> None:
-    with pytest.raises(ParseError):
-        parse_keyed(text)
     with pytest.raises(ParseError):
         parse_single(text)

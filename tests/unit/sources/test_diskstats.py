@@ -4,14 +4,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources import ParseError
 from mlflow_sysmetrics.sources.diskstats import (
     DiskBytes,
     is_physical_disk,
     parse_diskstats,
-    read_diskstats,
 )
 
 if TYPE_CHECKING:
@@ -61,11 +59,6 @@ def test_a_line_of_another_format_costs_no_other_line(line: str) -> None:
 def test_another_format_is_refused(line: str) -> None:
     with pytest.raises(ParseError, match="/proc/diskstats"):
         parse_diskstats(line)
-
-
-def test_a_kernel_without_the_file_is_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="proc/diskstats"):
-        read_diskstats(Host(root=tmp_path))
 
 
 def test_only_what_has_hardware_behind_it_is_a_physical_disk(tmp_path: Path) -> None:

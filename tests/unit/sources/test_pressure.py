@@ -1,15 +1,9 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
-from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.sources import ParseError
-from mlflow_sysmetrics.sources.pressure import parse_pressure, read_pressure
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from mlflow_sysmetrics.sources.pressure import parse_pressure
 
 SOME = "some avg10=0.24 avg60=0.39 avg300=0.16 total=7655097\n"
 FULL = "full avg10=0.00 avg60=0.00 avg300=0.00 total=12\n"
@@ -31,12 +25,3 @@ def test_a_line_that_is_garbled_costs_no_other() -> None:
 def test_other_text_is_an_error(text: str) -> None:
     with pytest.raises(ParseError):
         parse_pressure(text)
-
-
-@pytest.mark.parametrize("content", [None, b"\xff"])
-def test_what_cannot_be_read_is_unavailable(tmp_path: Path, content: bytes | None) -> None:
-    if content is not None:
-        (tmp_path / "cpu").write_bytes(content)
-
-    with pytest.raises(Unavailable):
-        read_pressure(f"{tmp_path}/cpu")
