@@ -24,7 +24,7 @@ from fakes.simulation import Simulation
 from mlflow_sysmetrics.accelerators.nvidia.collector import open_nvidia
 from mlflow_sysmetrics.accelerators.nvidia.inventory import read_inventory
 from mlflow_sysmetrics.accelerators.nvidia.nvml import Field, open_nvml
-from mlflow_sysmetrics.accelerators.nvidia.readings import COUNTERS
+from mlflow_sysmetrics.accelerators.nvidia.readings import READINGS
 from mlflow_sysmetrics.catalog import gpu_name
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host
@@ -53,9 +53,7 @@ PROFILING = {
     "tensor_active_percentage",
     "dram_active_percentage",
 }
-BY_FIELDS = {
-    counter.reading for counter in COUNTERS if any(isinstance(ask, Field) for ask in counter.asks)
-}
+BY_FIELDS = {row.name for row in READINGS if any(isinstance(ask, Field) for ask in row.asks)}
 
 # What a device loses when a function fails for it.
 LOST_READINGS = {
@@ -106,12 +104,7 @@ LOST_WITH_ONE_INSTANCE = {
     "nvmlDeviceGetComputeInstanceId": set[str](),
 }
 # Asked only where another does not exist.
-IN_PLACE_OF_OTHERS = {
-    "nvmlDeviceGetCurrentClocksThrottleReasons": "throttled_hardware_seconds",
-    "nvmlDeviceGetComputeRunningProcesses_v2": "process_memory_megabytes",
-    "nvmlDeviceGetTemperatureV": "temperature_celsius",
-}
-NOT_EVEN_THERE = ("nvmlDeviceGetMPSComputeRunningProcesses_v2",)
+IN_PLACE_OF_OTHERS = {"nvmlDeviceGetTemperatureV": "temperature_celsius"}
 
 LOST_FACTS = {
     "nvmlDeviceGetHandleByIndex": {
@@ -147,7 +140,7 @@ class PassingTime(Simulation):
 
 
 def whole_gpu(index: int) -> FakeGpu:
-    """A GPU that has every counter."""
+    """A GPU that has every row."""
     gpu = h100(index)
     gpu.answers |= {
         "nvmlDeviceGetFanSpeed": 40,
@@ -187,7 +180,6 @@ def test_no_call_is_forgotten_here(install_nvml: Install, open_collector: Open) 
 
     tried = {*LOST_READINGS, *LOST_BY_ALL, *LOST_FACTS, *LOST_DRIVER_FACTS, *OPENING, *CLOSING}
     tried |= {*HARMLESS, *FINDING_INSTANCES, *LOST_WITH_ONE_INSTANCE, *IN_PLACE_OF_OTHERS}
-    tried |= {*NOT_EVEN_THERE}
     assert called == {name.partition("(")[0] for name in tried}
 
 
@@ -240,7 +232,7 @@ def test_a_failing_call_that_concerns_no_device_costs_only_its_readings(
 
 @every_code
 @pytest.mark.parametrize(
-    "number", [ask.number for counter in COUNTERS for ask in counter.asks if isinstance(ask, Field)]
+    "number", [ask.number for row in READINGS for ask in row.asks if isinstance(ask, Field)]
 )
 def test_a_failing_field_costs_only_its_readings(
     install_nvml: Install, open_collector: Open, number: int, failure: str
@@ -252,9 +244,9 @@ def test_a_failing_field_costs_only_its_readings(
     gpu.fields[key] = failure
     install_nvml(gpu, whole_gpu(1))
     lost = {
-        counter.reading
-        for counter in COUNTERS
-        if number in {ask.number for ask in counter.asks if isinstance(ask, Field)}
+        row.name
+        for row in READINGS
+        if number in {ask.number for ask in row.asks if isinstance(ask, Field)}
     }
 
     readings = _third_sample(open_collector())

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from mlflow_sysmetrics.accelerators.facts import GpusNotToldError
+from mlflow_sysmetrics.accelerators.facts import GpusUnknownError
 from mlflow_sysmetrics.host.errors import (
     Transient,
     Unavailable,
@@ -50,10 +50,12 @@ def read_fact(fact: Fact, host: Host) -> Outcome:
     except Unavailable as absence:
         logger.debug("no fact %s: %s", name, absence)
         return Outcome({}, is_final=not is_short_of_descriptors())
+    except GpusUnknownError as error:
+        is_final = error.is_final and not is_short_of_descriptors()
+        return Outcome(error.tags, f"{name}: {error}", is_final)
     except Exception as error:  # noqa: BLE001 - a fact may fail in ways that nobody foresaw
         logger.debug("fact %s failed", name, exc_info=True)
-        is_foreseen = isinstance(error, GpusNotToldError | ParseError)
-        reason = str(error) if is_foreseen else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, ParseError) else f"{type(error).__name__}: {error}"
         is_final = not (is_shortage(error) or is_short_of_descriptors())
         return Outcome({}, f"{name}: {reason}", is_final)
 
