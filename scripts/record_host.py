@@ -21,9 +21,9 @@ from _environment import ROOT
 
 sys.path.insert(0, str(ROOT / "src"))  # the checkout's, and not what an environment has installed
 
-from mlflow_sysmetrics.accelerators.amd import amdgpu
+from mlflow_sysmetrics.accelerators.amd import driver as amdgpu
 from mlflow_sysmetrics.accelerators.drm import read_cards
-from mlflow_sysmetrics.accelerators.intel import intel_gpu
+from mlflow_sysmetrics.accelerators.intel import drivers as intel_gpu
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources.cgroup_paths import UNIFIED, find_cgroup

@@ -1,4 +1,4 @@
-"""Every NVML call that we make, with every error code that NVML has: nothing else is lost.
+"""Every NVML call that we make, with one error of each kind: nothing else is lost.
 
 And with what else pynvml raises: an exception of its own where the driver lacks a function that
 it wraps, as the fake does, too; and what Python raises for text that is none.
@@ -24,7 +24,7 @@ from fakes.simulation import Simulation
 from mlflow_sysmetrics.accelerators.nvidia.collector import open_nvidia
 from mlflow_sysmetrics.accelerators.nvidia.inventory import read_inventory
 from mlflow_sysmetrics.accelerators.nvidia.nvml import Field, open_nvml
-from mlflow_sysmetrics.accelerators.nvidia.readings import COUNTERS
+from mlflow_sysmetrics.accelerators.nvidia.readings import READINGS, Reading
 from mlflow_sysmetrics.catalog import gpu_name
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host
@@ -41,8 +41,16 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("nothing_said")
 
-every_code = pytest.mark.parametrize("failure", ERROR_CODES)
-every_error = pytest.mark.parametrize("failure", [*ERROR_CODES, NO_TEXT])
+KINDS = (
+    "NOT_SUPPORTED",  # never will be
+    "FUNCTION_NOT_FOUND",  # pynvml raises an exception of its own
+    "NO_PERMISSION",  # the GPU is healthy
+    "NOT_FOUND",  # an empty list
+    "GPU_IS_LOST",  # may come back
+    "UNINITIALIZED",  # NVML has to be opened again
+    "INVALID_ARGUMENT",  # of a field: newer than the driver
+)
+ERRORS = (*KINDS, NO_TEXT)
 
 ALL = {"*"}
 UTILIZATION = {"utilization_percentage", "memory_controller_utilization_percentage"}
@@ -53,9 +61,8 @@ PROFILING = {
     "tensor_active_percentage",
     "dram_active_percentage",
 }
-BY_FIELDS = {
-    counter.reading for counter in COUNTERS if any(isinstance(ask, Field) for ask in counter.asks)
-}
+BY_FIELDS = {row.name for row in READINGS if any(isinstance(ask, Field) for ask in row.asks)}
+FIELDS = [ask.number for row in READINGS for ask in row.asks if isinstance(ask, Field)]
 
 # What a device loses when a function fails for it.
 LOST_READINGS = {
@@ -106,12 +113,7 @@ LOST_WITH_ONE_INSTANCE = {
     "nvmlDeviceGetComputeInstanceId": set[str](),
 }
 # Asked only where another does not exist.
-IN_PLACE_OF_OTHERS = {
-    "nvmlDeviceGetCurrentClocksThrottleReasons": "throttled_hardware_seconds",
-    "nvmlDeviceGetComputeRunningProcesses_v2": "process_memory_megabytes",
-    "nvmlDeviceGetTemperatureV": "temperature_celsius",
-}
-NOT_EVEN_THERE = ("nvmlDeviceGetMPSComputeRunningProcesses_v2",)
+IN_PLACE_OF_OTHERS = {"nvmlDeviceGetTemperatureV": "temperature_celsius"}
 
 LOST_FACTS = {
     "nvmlDeviceGetHandleByIndex": {
@@ -147,7 +149,7 @@ class PassingTime(Simulation):
 
 
 def whole_gpu(index: int) -> FakeGpu:
-    """A GPU that has every counter."""
+    """A GPU that has every row."""
     gpu = h100(index)
     gpu.answers |= {
         "nvmlDeviceGetFanSpeed": 40,
@@ -157,9 +159,9 @@ def whole_gpu(index: int) -> FakeGpu:
     return gpu
 
 
-def old_gpu() -> FakeGpu:
-    """A GPU for which something stands in wherever something can."""
-    gpu = load_gpu("k80")
+def later_gpu() -> FakeGpu:
+    """A GPU whose driver has another call for the temperature."""
+    gpu = load_gpu("gt1030")
     gpu.answers["nvmlDeviceGetTemperature(0)"] = error("FUNCTION_NOT_FOUND")
     gpu.answers["nvmlDeviceGetTemperatureV"] = 41
     return gpu
@@ -176,7 +178,7 @@ def open_collector(outside_containers: Path) -> Open:
 
 def test_no_call_is_forgotten_here(install_nvml: Install, open_collector: Open) -> None:
     called = set()
-    for gpu in (h100(), old_gpu(), load_gpu("h100-mig")):
+    for gpu in (h100(), later_gpu(), load_gpu("h100-mig")):
         nvml = install_nvml(gpu)
         collector = open_collector()
         for _ in range(2):
@@ -187,7 +189,6 @@ def test_no_call_is_forgotten_here(install_nvml: Install, open_collector: Open) 
 
     tried = {*LOST_READINGS, *LOST_BY_ALL, *LOST_FACTS, *LOST_DRIVER_FACTS, *OPENING, *CLOSING}
     tried |= {*HARMLESS, *FINDING_INSTANCES, *LOST_WITH_ONE_INSTANCE, *IN_PLACE_OF_OTHERS}
-    tried |= {*NOT_EVEN_THERE}
     assert called == {name.partition("(")[0] for name in tried}
 
 
@@ -202,195 +203,197 @@ def test_the_gpu_that_these_tests_take_something_from_has_all(
     assert {gpu_name(0, name) for name in known} <= collector.collect().keys()
 
 
-@every_error
 @pytest.mark.parametrize("function", LOST_READINGS)
 def test_a_failing_call_costs_only_its_readings(
-    install_nvml: Install, open_collector: Open, function: str, failure: str
+    install_nvml: Install, open_collector: Open, function: str
 ) -> None:
     install_nvml(whole_gpu(0), whole_gpu(1))
     whole = _third_sample(open_collector())
-    gpu = whole_gpu(0)
-    gpu.fails(failure, [function])
-    install_nvml(gpu, whole_gpu(1))
-    lost = LOST_READINGS[function]
+    for failure in ERRORS:
+        gpu = whole_gpu(0)
+        gpu.fails(failure, [function])
+        install_nvml(gpu, whole_gpu(1))
 
-    collector = open_collector()
-    readings = _third_sample(collector)
-    collector.close()
+        readings = _third_sample(open_collector())
 
-    assert readings == _without(whole, lost, readings)
+        assert readings == _without(whole, LOST_READINGS[function], readings), failure
 
 
-@every_error
 @pytest.mark.parametrize("function", LOST_BY_ALL)
 def test_a_failing_call_that_concerns_no_device_costs_only_its_readings(
-    install_nvml: Install, open_collector: Open, function: str, failure: str
+    install_nvml: Install, open_collector: Open, function: str
 ) -> None:
     nvml = install_nvml(whole_gpu(0))
     whole = _third_sample(open_collector())
-    nvml = install_nvml(whole_gpu(0))
-    nvml.answers[function] = error(failure)
+    for failure in ERRORS:
+        nvml = install_nvml(whole_gpu(0))
+        nvml.answers[function] = error(failure)
 
-    collector = open_collector()
-    readings = _third_sample(collector)
-    collector.close()
+        readings = _third_sample(open_collector())
 
-    assert readings == _without(whole, LOST_BY_ALL[function], readings)
+        assert readings == _without(whole, LOST_BY_ALL[function], readings), failure
 
 
-@every_code
-@pytest.mark.parametrize(
-    "number", [ask.number for counter in COUNTERS for ask in counter.asks if isinstance(ask, Field)]
-)
+@pytest.mark.parametrize("number", FIELDS)
 def test_a_failing_field_costs_only_its_readings(
-    install_nvml: Install, open_collector: Open, number: int, failure: str
+    install_nvml: Install, open_collector: Open, number: int
 ) -> None:
     install_nvml(whole_gpu(0), whole_gpu(1))
     whole = _third_sample(open_collector())
-    gpu = whole_gpu(0)
-    (key,) = (key for key in gpu.fields if key.partition("@")[0] == str(number))
-    gpu.fields[key] = failure
-    install_nvml(gpu, whole_gpu(1))
-    lost = {
-        counter.reading
-        for counter in COUNTERS
-        if number in {ask.number for ask in counter.asks if isinstance(ask, Field)}
-    }
+    lost = {row.name for row in READINGS if number in _fields_of(row)}
+    for failure in KINDS:
+        gpu = whole_gpu(0)
+        (key,) = (key for key in gpu.fields if key.partition("@")[0] == str(number))
+        gpu.fields[key] = failure
+        install_nvml(gpu, whole_gpu(1))
 
-    readings = _third_sample(open_collector())
+        readings = _third_sample(open_collector())
 
-    assert readings == _without(whole, lost, readings)
+        assert readings == _without(whole, lost, readings), failure
 
 
-@every_error
+def test_whatever_the_code_of_an_error_only_the_readings_of_its_call_are_lost(
+    install_nvml: Install, open_collector: Open
+) -> None:
+    function = "nvmlDeviceGetPowerUsage"
+    install_nvml(whole_gpu(0))
+    whole = _third_sample(open_collector())
+    for failure in ERROR_CODES:
+        gpu = whole_gpu(0)
+        gpu.fails(failure, [function])
+        install_nvml(gpu)
+
+        readings = _third_sample(open_collector())
+
+        assert readings == _without(whole, LOST_READINGS[function], readings), failure
+
+
 @pytest.mark.parametrize("function", HARMLESS)
 def test_what_can_be_done_without_costs_nothing(
-    install_nvml: Install, open_collector: Open, function: str, failure: str
+    install_nvml: Install, open_collector: Open, function: str
 ) -> None:
-    nvml = install_nvml(whole_gpu(0))
+    install_nvml(whole_gpu(0))
     whole = _third_sample(open_collector())
-    gpu = whole_gpu(0)
-    gpu.fails(failure, [function])
-    nvml = install_nvml(gpu)
-    nvml.answers[function] = error(failure)
+    for failure in ERRORS:
+        gpu = whole_gpu(0)
+        gpu.fails(failure, [function])
+        nvml = install_nvml(gpu)
+        nvml.answers[function] = error(failure)
 
-    collector = open_collector()
-    assert _third_sample(collector) == whole
-    collector.close()
+        collector = open_collector()
+        assert _third_sample(collector) == whole, failure
+        collector.close()
 
 
-@every_error
 @pytest.mark.parametrize("function", FINDING_INSTANCES)
 def test_a_gpu_without_its_instances_keeps_the_rest(
-    install_nvml: Install, open_collector: Open, function: str, failure: str
+    install_nvml: Install, open_collector: Open, function: str
 ) -> None:
     install_nvml(load_gpu("h100-mig"))
     whole = _third_sample(open_collector())
-    gpu = load_gpu("h100-mig")
-    gpu.fails(failure, [function])
-    install_nvml(gpu)
+    kept = {name: value for name, value in whole.items() if "memory_usage" not in name}
+    for failure in ERRORS:
+        gpu = load_gpu("h100-mig")
+        gpu.fails(failure, [function])
+        install_nvml(gpu)
 
-    readings = _third_sample(open_collector())
-
-    assert readings == {name: value for name, value in whole.items() if "memory_usage" not in name}
+        assert _third_sample(open_collector()) == kept, failure
 
 
-@every_error
 @pytest.mark.parametrize("function", LOST_WITH_ONE_INSTANCE)
 def test_an_instance_that_fails_costs_only_its_readings_and_sums(
-    install_nvml: Install, open_collector: Open, function: str, failure: str
+    install_nvml: Install, open_collector: Open, function: str
 ) -> None:
     install_nvml(load_gpu("h100-mig"))
     whole = _third_sample(open_collector())
-    gpu = load_gpu("h100-mig")
-    gpu.instances[0].fails(failure, [function])
-    install_nvml(gpu)
+    for failure in ERRORS:
+        gpu = load_gpu("h100-mig")
+        gpu.instances[0].fails(failure, [function])
+        install_nvml(gpu)
 
-    readings = _third_sample(open_collector())
+        readings = _third_sample(open_collector())
 
-    assert readings == _without(whole, LOST_WITH_ONE_INSTANCE[function], readings)
+        assert readings == _without(whole, LOST_WITH_ONE_INSTANCE[function], readings), failure
 
 
-@every_error
 @pytest.mark.parametrize("function", IN_PLACE_OF_OTHERS)
 def test_what_stands_in_may_fail_too(
-    install_nvml: Install, open_collector: Open, function: str, failure: str
+    install_nvml: Install, open_collector: Open, function: str
 ) -> None:
-    install_nvml(old_gpu())
+    install_nvml(later_gpu())
     whole = _third_sample(open_collector())
-    gpu = old_gpu()
-    gpu.fails(failure, [function])
-    install_nvml(gpu)
-
-    readings = _third_sample(open_collector())
-
     lost = gpu_name(0, IN_PLACE_OF_OTHERS[function])
     assert lost in whole
-    assert readings == {name: value for name, value in whole.items() if name != lost}
+    for failure in ERRORS:
+        gpu = later_gpu()
+        gpu.fails(failure, [function])
+        install_nvml(gpu)
+
+        readings = _third_sample(open_collector())
+
+        assert readings == {name: value for name, value in whole.items() if name != lost}, failure
 
 
-@every_error
 @pytest.mark.parametrize("function", LOST_FACTS)
-def test_a_failing_call_costs_only_its_facts(
-    install_nvml: Install, function: str, failure: str
-) -> None:
-    gpu = h100(0)
-    install_nvml(gpu, h100(1))
+def test_a_failing_call_costs_only_its_facts(install_nvml: Install, function: str) -> None:
+    install_nvml(h100(0), h100(1))
     whole = read_inventory(open_nvml(Host()))
-    gpu.answers[function] = error(failure)
+    for failure in ERRORS:
+        gpu = h100(0)
+        gpu.answers[function] = error(failure)
+        install_nvml(gpu, h100(1))
 
-    inventory = read_inventory(open_nvml(Host()))
+        inventory = read_inventory(open_nvml(Host()))
 
-    differing = {
-        name
-        for name, value in vars(inventory.devices[0]).items()
-        if value != getattr(whole.devices[0], name)
-    }
-    assert differing == LOST_FACTS[function]
-    assert inventory.devices[1] == whole.devices[1]
+        differing = {
+            name
+            for name, value in vars(inventory.devices[0]).items()
+            if value != getattr(whole.devices[0], name)
+        }
+        assert differing == LOST_FACTS[function], failure
+        assert inventory.devices[1] == whole.devices[1]
 
 
-@every_error
 @pytest.mark.parametrize("function", LOST_DRIVER_FACTS)
-def test_a_failing_call_costs_only_its_driver_fact(
-    install_nvml: Install, function: str, failure: str
-) -> None:
+def test_a_failing_call_costs_only_its_driver_fact(install_nvml: Install, function: str) -> None:
     nvml = install_nvml(h100())
     whole = vars(read_inventory(open_nvml(Host())))
-    nvml.answers[function] = error(failure)
+    for failure in ERRORS:
+        nvml.answers[function] = error(failure)
 
-    inventory = vars(read_inventory(open_nvml(Host())))
+        inventory = vars(read_inventory(open_nvml(Host())))
 
-    assert inventory == {**whole, LOST_DRIVER_FACTS[function]: None}
+        assert inventory == {**whole, LOST_DRIVER_FACTS[function]: None}, failure
 
 
-@every_code
 @pytest.mark.parametrize("function", OPENING)
 def test_a_failing_start_says_why_and_holds_nothing(
-    install_nvml: Install, open_collector: Open, function: str, failure: str
+    install_nvml: Install, open_collector: Open, function: str
 ) -> None:
-    nvml = install_nvml(h100())
-    nvml.answers[function] = error(failure)
+    for failure in ERROR_CODES:
+        nvml = install_nvml(h100())
+        nvml.answers[function] = error(failure)
 
-    with pytest.raises(Unavailable, match=r"\w+ \w+"):
-        open_collector()
+        with pytest.raises(Unavailable, match=r"\w+ \w+"):
+            open_collector()
 
-    assert nvml.users[os.getpid()] == 0
+        assert nvml.users[os.getpid()] == 0, failure
 
 
-@every_code
-@pytest.mark.parametrize("function", CLOSING)
-def test_a_failing_end_goes_unnoticed(
-    install_nvml: Install, open_collector: Open, function: str, failure: str
-) -> None:
-    nvml = install_nvml(h100())
-    nvml.answers[function] = error(failure)
-    collector = open_collector()
+def test_a_failing_end_goes_unnoticed(install_nvml: Install, open_collector: Open) -> None:
+    for failure in ERROR_CODES:
+        nvml = install_nvml(h100())
+        nvml.answers["nvmlShutdown"] = error(failure)
+        collector = open_collector()
 
-    collector.close()
-    collector.close()
+        collector.close()
+        collector.close()
 
-    assert nvml.asked(function) == 1
+        assert nvml.asked("nvmlShutdown") == 1, failure
+
+
+def _fields_of(row: Reading) -> list[int]:
+    return [ask.number for ask in row.asks if isinstance(ask, Field)]
 
 
 def _third_sample(collector: NvidiaCollector) -> dict[str, float]:

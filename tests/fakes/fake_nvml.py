@@ -72,7 +72,6 @@ _FROM_JSON: dict[str, Callable[[Any], Any]] = {
     "nvmlDeviceGetMemoryInfo": lambda told: memory(**told),
     "nvmlDeviceGetPciInfo": lambda told: pynvml.nvmlPciInfo_t(busId=told.encode()),
     "nvmlDeviceGetComputeRunningProcesses": _processes,
-    "nvmlDeviceGetComputeRunningProcesses_v2": _processes,
     "nvmlDeviceGetMPSComputeRunningProcesses": _processes,
     "nvmlDeviceGetCudaComputeCapability": tuple,
     "nvmlGpmQueryDeviceSupport": lambda told: pynvml.c_nvmlGpmSupport_t(isSupportedDevice=told),

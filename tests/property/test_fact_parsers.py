@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mlflow_sysmetrics.accelerators.apple.system_profiler import parse_system_profiler
 from mlflow_sysmetrics.accelerators.facts import gpu_tags
 from mlflow_sysmetrics.accelerators.nvidia.smi import parse_nvidia_smi
-from mlflow_sysmetrics.accelerators.windows.video import parse_win32_video
+from mlflow_sysmetrics.accelerators.windows.adapters import parse_win32_video
 from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH
 from mlflow_sysmetrics.facts import tags_of
 from mlflow_sysmetrics.facts.probes import Outcome

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mlflow_sysmetrics.accelerators.description import describe_devices
 from mlflow_sysmetrics.accelerators.inventory import Device, MigInstance
-from mlflow_sysmetrics.accelerators.visibility import (
+from mlflow_sysmetrics.accelerators.nvidia.visibility import (
     parse_cuda_visible_devices,
     parse_nvidia_visible_devices,
 )

@@ -110,6 +110,11 @@ def read_cards(host: Host, drivers: Collection[str]) -> tuple[Card, ...]:
     return tuple(sorted(cards, key=lambda card: card.pci.address))
 
 
+def may_use(host: Host, render_node: str | None) -> bool:
+    """Whether a GPU was passed into this container, so that the variables number it."""
+    return render_node is not None and host.may_use(f"dev/dri/{render_node}")
+
+
 def parse_uevent(text: str) -> PciDevice:
     """A PCI device from its `uevent`.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlflow_sysmetrics.accelerators.drm import is_there
 from mlflow_sysmetrics.host.files import find_paths
 
 if TYPE_CHECKING:
@@ -22,16 +21,10 @@ NVIDIA, AMD, INTEL, GOOGLE, AMAZON = "0x10de", "0x1002", "0x8086", "0x1ae0", "0x
 """PCI vendors."""
 
 _GPU_CLASSES = ("0x03", "0x12")  # display controllers, and processing accelerators as the MI300
-_INTEGRATED_AT = "0000:00:02.0"  # where Intel's CPUs have their GPU
+INTEGRATED_AT = "0000:00:02.0"
+"""Where Intel's CPUs have their GPU."""
 
 _OLD_DRIVERS = frozenset(("radeon", "r128", "aty128fb"))  # a server's screen, or older than ROCm
-
-_NVIDIA_PLACES = ("proc/driver/nvidia", "dev/dxg")  # Windows shares its GPU with WSL as dxg
-_NVIDIA_FILES = ("nvidia[0-9]*", "nvidiactl", "nvhost-*", "nvgpu")  # the last two are Tegra's
-
-_NEURON_DEVICES = frozenset(
-    ("0x7064", "0x7065", "0x7066", "0x7067", "0x7164", "0x7264", "0x7364")
-)  # Inferentia, Trainium, Inferentia 2, Trainium 2
 
 
 class PciDevice(NamedTuple):
@@ -73,33 +66,15 @@ def _driver(host: Host, folder: Path) -> str:
     return ""
 
 
-def has_nvidia_hardware(host: Host) -> bool:
-    """Whether Linux shows a GPU of NVIDIA's: on the PCI bus, by its driver, or as a device file."""
-    return (
-        bool(_gpus(host, NVIDIA))
-        or any(is_there(host.root / place) for place in _NVIDIA_PLACES)
-        or any(
-            is_there(path)
-            for name in _NVIDIA_FILES
-            for path in find_paths(host.root, f"dev/{name}")
-        )
-    )
-
-
-def has_neuron_hardware(host: Host) -> bool:
-    """Whether there is a Trainium or Inferentia chip on the PCI bus."""
-    return any(each.device in _NEURON_DEVICES for each in read_pci_devices(host, AMAZON))
-
-
 def why_not_driven(host: Host, vendor: str, drivers: Collection[str]) -> str | None:
     """Why Linux lists no graphics card of a vendor whose GPUs are on the PCI bus.
 
     None where there are none. The GPU in an Intel CPU that has no driver counts only in a host
     that has no other.
     """
-    gpus = [each for each in _gpus(host, vendor) if each.driver not in _OLD_DRIVERS]
-    if sum(len(_gpus(host, each)) for each in (NVIDIA, AMD, INTEL)) > 1:
-        gpus = [each for each in gpus if each.address != _INTEGRATED_AT]
+    gpus = [gpu for gpu in read_gpus(host, vendor) if gpu.driver not in _OLD_DRIVERS]
+    if sum(len(read_gpus(host, maker)) for maker in (NVIDIA, AMD, INTEL)) > 1:
+        gpus = [gpu for gpu in gpus if gpu.address != INTEGRATED_AT]
     if not gpus:
         return None
     gpu = gpus[0]
@@ -113,6 +88,7 @@ def why_not_driven(host: Host, vendor: str, drivers: Collection[str]) -> str | N
     return f"{model} has no driver; load the kernel module {' or '.join(drivers)}"
 
 
-def _gpus(host: Host, vendor: str) -> list[PciDevice]:
+def read_gpus(host: Host, vendor: str) -> list[PciDevice]:
+    """The GPUs of a vendor on the PCI bus."""
     devices = read_pci_devices(host, vendor)
-    return [each for each in devices if each.pci_class.startswith(_GPU_CLASSES)]
+    return [device for device in devices if device.pci_class.startswith(_GPU_CLASSES)]

@@ -80,6 +80,10 @@ class Inventory:
         devices: All GPUs that the driver shows this process, by index.
     """
 
-    driver: str | None
-    cuda: str | None
-    devices: tuple[Device, ...]
+    driver: str | None = None
+    cuda: str | None = None
+    devices: tuple[Device, ...] = ()
+
+
+NO_GPUS = Inventory()
+"""Of a host, or a vendor, without any."""

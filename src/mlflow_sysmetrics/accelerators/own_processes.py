@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from mlflow_sysmetrics.host.errors import Unavailable, unavailable
+from mlflow_sysmetrics.host.errors import Transient, Unavailable, unavailable
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.host.host import Host
@@ -47,7 +47,21 @@ class OwnProcesses:
     def _descends(self, process: psutil.Process) -> bool:
         if process.pid == self._root_pid:
             return True
-        return any(each.pid == self._root_pid for each in process.parents())
+        return any(parent.pid == self._root_pid for parent in process.parents())
+
+
+def find_own_processes(host: Host) -> tuple[OwnProcesses | None, list[str]]:
+    """The run's processes, None where they cannot be identified, and what to say of that.
+
+    Raises:
+        Transient: They may be identified later.
+    """
+    try:
+        return open_own_processes(host), []
+    except Transient:
+        raise
+    except Unavailable as reason:
+        return None, [f"what the run's own processes use of a GPU is not known: {reason}"]
 
 
 def open_own_processes(host: Host) -> OwnProcesses:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mlflow_sysmetrics.host.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 ONLY_ZEROS = (
     "reports 0 for everything, even for its memory and temperature, so none of it is logged; "
@@ -31,13 +31,13 @@ def check_silent(reasons: Mapping[int, str | None], gpus_of_host: int) -> tuple[
     if silent and len(silent) == len(reasons) and len(set(silent.values())) == 1:
         who = "the GPU" if len(reasons) == 1 else f"each of the {len(reasons)} GPUs"
         raise Unavailable(f"{who} {next(iter(silent.values()))}")
-    sentences = say_of_each(silent.items(), gpus_of_host)
+    sentences = group_by_reason(silent.items(), gpus_of_host)
     if silent and len(silent) == len(reasons):
         raise Unavailable("; ".join(sentences))
     return sentences
 
 
-def say_of_each(reasons: Iterable[tuple[int, str]], gpus_of_host: int) -> tuple[str, ...]:
+def group_by_reason(reasons: Iterable[tuple[int, str]], gpus_of_host: int) -> tuple[str, ...]:
     """One sentence a reason, with the numbers of the GPUs that it holds for."""
     by_reason: dict[str, list[int]] = {}
     for index, reason in reasons:
@@ -51,3 +51,12 @@ def _name(indices: list[int]) -> str:
     if len(indices) == 1:
         return f"GPU {indices[0]}"
     return f"each of GPU {', '.join(map(str, indices))}"
+
+
+def group_names(device: str, missing: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """One sentence a reason, with the names that a device does not report for it."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in missing:
+        by_reason.setdefault(reason, []).append(name)
+    for reason, names in by_reason.items():
+        yield f"{device} does not report {', '.join(names)}: {reason}"

@@ -1,242 +1,149 @@
-"""Metrics of AMD's and Intel's GPUs, by what their kernel drivers report in files."""
+"""GPUs that Linux reports on in files: numbered, probed and opened in one way for all vendors."""
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.accelerators.amd import amdgpu
-from mlflow_sysmetrics.accelerators.amd.kfd import read_memory_by_pid
-from mlflow_sysmetrics.accelerators.drm import read_gauges, read_number
-from mlflow_sysmetrics.accelerators.intel import intel_gpu
-from mlflow_sysmetrics.accelerators.own_processes import open_own_processes
-from mlflow_sysmetrics.accelerators.sysfs import read_sysfs_gpus, select, why_missing, why_silent
-from mlflow_sysmetrics.accelerators.totals import totals_of
-from mlflow_sysmetrics.catalog import gpu_name
-from mlflow_sysmetrics.collectors.counters import Integral, RisingTotal, Slope
-from mlflow_sysmetrics.collectors.subjects import Subjects
-from mlflow_sysmetrics.host.errors import Transient, Unavailable
-from mlflow_sysmetrics.settings import Settings
+from mlflow_sysmetrics.accelerators.amd.driver import AMD_GPUS
+from mlflow_sysmetrics.accelerators.contract import Found, Vendor
+from mlflow_sysmetrics.accelerators.drm import read_cards
+from mlflow_sysmetrics.accelerators.hardware import why_not_driven
+from mlflow_sysmetrics.accelerators.intel.drivers import INTEL_GPUS
+from mlflow_sysmetrics.accelerators.inventory import Device, Inventory
+from mlflow_sysmetrics.accelerators.own_processes import find_own_processes
+from mlflow_sysmetrics.accelerators.pci_names import read_name
+from mlflow_sysmetrics.accelerators.reasons import check_silent, group_by_reason
+from mlflow_sysmetrics.accelerators.sysfs import what_fails, why_silent
+from mlflow_sysmetrics.accelerators.sysfs_readings import Gpu, SysfsGpuCollector
+from mlflow_sysmetrics.host.errors import Absent, Unavailable
+from mlflow_sysmetrics.host.files import find_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from mlflow_sysmetrics.accelerators.own_processes import OwnProcesses
-    from mlflow_sysmetrics.accelerators.sysfs import SysfsGpu
+    from mlflow_sysmetrics.accelerators.sysfs import SysfsGpu, SysfsVendor
     from mlflow_sysmetrics.host.host import Host
 
-_NOT_IN_KFD = "which processes use GPU {} is not known: the kernel's compute driver (KFD) lacks it"
+SYSFS_VENDORS = (AMD_GPUS, INTEL_GPUS)
+"""In the order in which their GPUs are numbered."""
 
 
-class SysfsGpuCollector:
-    """Readings of the GPUs of one maker, each alone and all together.
+def number_gpus(host: Host) -> tuple[tuple[SysfsVendor, SysfsGpu], ...]:
+    """The host's GPUs, vendor after vendor, numbered on from NVIDIA's.
+
+    NVIDIA's are counted without NVML, so that numbers do not move when it fails. An integrated
+    GPU drives a screen in most hosts that have another GPU: it counts only in a host without one.
+    """
+    found = [(vendor, gpu) for vendor in SYSFS_VENDORS for gpu in vendor.find(host)]
+    discrete = [(vendor, gpu) for vendor, gpu in found if not gpu.is_integrated]
+    first = len(find_paths(host.procfs, "driver/nvidia/gpus/*"))
+    counted = discrete if discrete or first else found
+    return tuple(
+        (vendor, replace(gpu, index=index))
+        for index, (vendor, gpu) in enumerate(counted, start=first)
+    )
+
+
+def select(gpus: Sequence[SysfsGpu], setting: str) -> list[SysfsGpu]:
+    """The run's GPUs; with `used`, also those whose use by the run can be seen later.
 
     Args:
-        gpus: The GPUs.
-        makes_totals: Whether to sum them up, too.
-        notes: What is good to know about them.
-    """
-
-    def __init__(
-        self, gpus: Sequence[Gpu], *, makes_totals: bool, notes: Sequence[str] = ()
-    ) -> None:
-        self._gpus = gpus
-        self._makes_totals = makes_totals
-        self._notes = notes
-        self._subjects = Subjects()
-
-    def collect(self) -> dict[str, float]:
-        """Readings by name, of what each GPU reports now."""
-        by_index = {
-            gpu.index: self._subjects.read(f"GPU {gpu.index}", gpu.read) for gpu in self._gpus
-        }
-        readings = {
-            gpu_name(index, name): value
-            for index, values in by_index.items()
-            for name, value in values.items()
-        }
-        if not self._makes_totals:
-            return readings
-        return readings | totals_of([by_index[gpu.index] for gpu in self._gpus if gpu.is_the_runs])
-
-    def notes(self) -> list[str]:
-        """What it does not report, and why."""
-        of_each = [note for gpu in self._gpus for note in (*gpu.notes(), *gpu.subjects.notes())]
-        return [*self._notes, *self._subjects.notes(), *of_each]
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-def open_amd(host: Host) -> SysfsGpuCollector:
-    """Open the run's GPUs of AMD's, as MLFLOW_SYSMETRICS_GPUS says which they are.
+        gpus: Those of one vendor.
+        setting: As MLFLOW_SYSMETRICS_GPUS has it.
 
     Raises:
-        Unavailable: There are none.
+        Unavailable: None of them is shown to this process.
     """
-    try:
-        own = open_own_processes(host)
-    except Transient:
-        raise
-    except Unavailable as reason:
-        note = f"what the run's own processes use of a GPU is not known: {reason}"
-        return _open(host, (amdgpu.DRIVER,), None, [note])
-    return _open(host, (amdgpu.DRIVER,), own)
-
-
-def open_intel(host: Host) -> SysfsGpuCollector:
-    """Open the run's GPUs of Intel's; `used` means `visible`, for what uses them is not known.
-
-    Raises:
-        Unavailable: There are none.
-    """
-    return _open(host, intel_gpu.DRIVERS, None)
-
-
-def _open(
-    host: Host, drivers: Collection[str], own: OwnProcesses | None, notes: Sequence[str] = ()
-) -> SysfsGpuCollector:
-    """Totals are of one maker's GPUs, the first by their numbers: a run uses no other's."""
-    whose = Settings.from_env(host.environ).gpus
-    if whose == "used" and own is None:
-        whose = "visible"
-    of_host = read_sysfs_gpus(host)
-    selected = select(of_host, drivers, whose)
-    gpus = [
-        Gpu(host, gpu, own, only_if_used=whose == "used" and bool(gpu.kfd_ids)) for gpu in selected
+    selected = [
+        gpu
+        for gpu in gpus
+        if setting == "all" or gpu.is_visible or (setting == "used" and gpu.memory_by_pid)
     ]
-    if own is not None:
-        notes = [*notes, *(_NOT_IN_KFD.format(gpu.index) for gpu in selected if not gpu.kfd_ids)]
-    is_first = of_host[0].index == 0 and of_host[0].card.pci.driver in drivers
-    return SysfsGpuCollector(gpus, makes_totals=is_first, notes=notes)
+    if not selected:
+        raise Unavailable("the environment variables of ROCm or oneAPI show this process no GPU")
+    return selected
 
 
-class Gpu:
-    """One GPU: its readings by their names after `gpu_<index>`.
+def probe(host: Host, vendor: SysfsVendor) -> Found:
+    """What a vendor has in this host, and which of it does not report.
 
-    What the driver does not report follows from what it does: shares of memory and power,
-    utilisation from how long the engines slept, power from energy or else energy from power.
-
-    Args:
-        host: Where its files are.
-        gpu: Which files these are.
-        own: Knows which processes are the run's; None where that is not known.
-        only_if_used: Whether it is the run's only from when one of its processes had memory there.
-
-    Attributes:
-        index: Its number in metrics' keys.
-        is_the_runs: Whether it counts as the run's by now.
+    Raises:
+        Absent: There is no GPU of the vendor that counts.
+        Unavailable: There is one, without a driver that reports.
     """
+    numbered = number_gpus(host)
+    gpus = [gpu for owner, gpu in numbered if owner is vendor]
+    if not gpus:
+        if not read_cards(host, vendor.drivers):
+            reason = why_not_driven(host, vendor.pci_vendor, vendor.drivers)
+            if reason is not None:
+                raise Unavailable(reason)
+        raise Absent(f"no GPU of the driver {' or '.join(vendor.drivers)}")
+    inventory = Inventory(
+        driver=vendor.read_version(host), devices=tuple(_device(host, gpu) for gpu in gpus)
+    )
+    source = ",".join(sorted({gpu.card.pci.driver for gpu in gpus}, key=vendor.drivers.index))
+    count = numbered[-1][1].index + 1
+    try:
+        selected = select(gpus, host.settings.gpus)
+        silent = check_silent({gpu.index: why_silent(gpu) for gpu in selected}, count)
+    except Unavailable as reason:
+        return Found(inventory, reason, source=source)
+    failing = [(gpu.index, text) for gpu in selected if (text := what_fails(gpu, vendor))]
+    return Found(inventory, notes=(*silent, *group_by_reason(failing, count)), source=source)
 
-    def __init__(
-        self, host: Host, gpu: SysfsGpu, own: OwnProcesses | None, *, only_if_used: bool
-    ) -> None:
-        self.index = gpu.index
-        self.is_the_runs = not only_if_used
-        self.subjects = Subjects()
-        self._host = host
-        self._clock = host.clock
-        self._gpu = gpu
-        self._own = own
-        self._slopes: dict[Hashable, Slope] = {}
-        self._joules = RisingTotal()
-        self._estimated_joules = Integral()
 
-    def read(self) -> dict[str, float]:
-        """What can be read now; nothing of a GPU that is powered down, nor is it woken up.
+def open_gpus(host: Host, vendor: SysfsVendor) -> SysfsGpuCollector:
+    """Open the run's GPUs of a vendor.
 
-        Raises:
-            Unavailable: The GPU is no longer there.
-        """
-        if not os.path.exists(self._gpu.card.directory):  # noqa: PTH110 - Path.exists may raise
-            self._slopes.clear()
-            raise Unavailable(f"{self._gpu.card.directory} is no longer there")
-        if self._gpu.card.is_asleep():
-            self._slopes.clear()
-            self._estimated_joules.update(0.0, self._clock.now_s())
-            return {}
-        own_memory = self.subjects.read(
-            f"what the run's processes have of GPU {self.index}", self._own_memory
-        )
-        if not self.is_the_runs:
-            return {}
-        readings = read_gauges(self._gpu.gauges) | own_memory
-        if readings.get("temperature_celsius") == 0:  # as where there is no sensor
-            if self._gpu.has_zero_memory:  # the driver only stands in for one
-                return {}
-            del readings["temperature_celsius"]
-        if self._gpu.has_zero_memory:
-            readings.pop("memory_usage_megabytes", None)
-        self._add_memory_share(readings)
-        self._add_utilization(readings)
-        self._add_power(readings)
-        self._add_energy(readings)
-        return readings
+    Totals are of one vendor's GPUs, the first by their numbers: a run uses no other's.
 
-    def notes(self) -> Iterator[str]:
-        """What it does not report, and why."""
-        if reason := why_silent(self._gpu):
-            yield f"GPU {self.index} {reason}"
-            return
-        by_reason: dict[str, list[str]] = {}
-        for name, reason in why_missing(self._gpu).items():
-            by_reason.setdefault(reason, []).append(name)
-        for reason, names in by_reason.items():
-            yield f"GPU {self.index} does not report {', '.join(names)}: {reason}"
+    Raises:
+        Unavailable: There are none.
+    """
+    numbered = number_gpus(host)
+    gpus = [gpu for owner, gpu in numbered if owner is vendor]
+    if not gpus:
+        raise Absent(f"no GPU of the driver {' or '.join(vendor.drivers)}")
+    own, notes = find_own_processes(host) if vendor.without_processes else (None, [])
+    setting = host.settings.gpus
+    if setting == "used" and own is None:
+        setting = "visible"
+    selected = select(gpus, setting)
+    if own is not None:
+        unknown = [gpu for gpu in selected if gpu.memory_by_pid is None]
+        notes += [vendor.without_processes.format(gpu.index) for gpu in unknown]
+    is_first = numbered[0][0] is vendor and numbered[0][1].index == 0
+    readers = [
+        Gpu(vendor, gpu, own, host.clock, only_if_used=setting == "used") for gpu in selected
+    ]
+    return SysfsGpuCollector(readers, makes_totals=is_first, notes=notes)
 
-    def _own_memory(self) -> dict[str, float]:
-        """What the process tree has of its memory; a tree that does not use it has 0."""
-        if self._own is None or not self._gpu.kfd_ids:
-            return {}
-        by_pid = read_memory_by_pid(self._host, self._gpu.kfd_ids)
-        own_bytes = sum(used for pid, used in by_pid.items() if self._own.has(pid))
-        self.is_the_runs = self.is_the_runs or own_bytes > 0
-        return {"process_memory_megabytes": own_bytes / 1e6}
 
-    def _add_memory_share(self, readings: dict[str, float]) -> None:
-        used_megabytes = readings.get("memory_usage_megabytes")
-        if used_megabytes is None or not self._gpu.memory_bytes:
-            return
-        if used_megabytes * 1e6 > self._gpu.memory_bytes:
-            del readings["memory_usage_megabytes"]  # one of the two was misread
-        else:
-            readings["memory_usage_percentage"] = 100e6 * used_megabytes / self._gpu.memory_bytes
+def _device(host: Host, gpu: SysfsGpu) -> Device:
+    limit = gpu.gauges.get("power_limit_watts")
+    return Device(
+        gpu.index,
+        read_name(host, gpu.card),
+        gpu.memory_bytes,
+        gpu.uuid,
+        pci_id=gpu.card.pci.address,
+        power_limit_watts=(None if limit is None or gpu.card.is_asleep() else limit.read() or None),
+    )
 
-    def _add_utilization(self, readings: dict[str, float]) -> None:
-        """From the share of time in which engines slept, the mean over the tiles."""
-        shares = [self._share_asleep(path) for path in self._gpu.idle_counters]
-        known = [share for share in shares if share is not None]
-        if known and len(known) == len(shares):
-            readings["utilization_percentage"] = 100 * (1 - sum(known) / len(known))
 
-    def _share_asleep(self, counter: Path) -> float | None:
-        try:
-            slept_ms = read_number(counter)
-        except Transient:
-            return None
-        share = None if slept_ms is None else self._slope(counter, slept_ms / 1e3)
-        return None if share is None else min(1.0, share)
+open_amd = partial(open_gpus, vendor=AMD_GPUS)
+open_intel = partial(open_gpus, vendor=INTEL_GPUS)
 
-    def _add_power(self, readings: dict[str, float]) -> None:
-        joules = readings.get("energy_joules")
-        if joules is not None and "power_usage_watts" not in self._gpu.gauges:
-            watts = self._slope("energy", joules)
-            if watts is not None:
-                readings["power_usage_watts"] = watts
-        limit_watts = readings.get("power_limit_watts")
-        if limit_watts == 0:  # no limit is set
-            del readings["power_limit_watts"]
-        elif limit_watts is not None and "power_usage_watts" in readings:
-            readings["power_usage_percentage"] = 100 * readings["power_usage_watts"] / limit_watts
-
-    def _add_energy(self, readings: dict[str, float]) -> None:
-        now_s = self._clock.now_s()
-        if "energy_joules" in readings:
-            readings["energy_joules"] = self._joules.update(readings["energy_joules"], now_s)
-        elif "energy_joules" not in self._gpu.gauges and "power_usage_watts" in readings:
-            watts = readings["power_usage_watts"]
-            readings["energy_estimated_joules"] = self._estimated_joules.update(watts, now_s)
-
-    def _slope(self, counter: Hashable, value: float) -> float | None:
-        return self._slopes.setdefault(counter, Slope()).update(value, self._clock.now_s())
+AMD, INTEL = (
+    Vendor(
+        vendor.name,
+        vendor.drivers[-1],
+        may_block=True,
+        probe=partial(probe, vendor=vendor),
+        open=partial(open_gpus, vendor=vendor),
+    )
+    for vendor in SYSFS_VENDORS
+)

@@ -1,16 +1,31 @@
-"""What all GPUs of a run come to together, whoever made them."""
+"""The readings of a run's GPUs under the names of the catalog, and their totals."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlflow_sysmetrics.catalog import gpu_name
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _COUNTED = "energy_joules"
 _ESTIMATED = "energy_estimated_joules"
 _SUMMED = ("memory_usage_megabytes", "power_usage_watts", _COUNTED, _ESTIMATED)
 _AVERAGED = ("utilization_percentage",)
+
+
+def named_readings(by_index: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+    """Readings by their full names.
+
+    Args:
+        by_index: The readings of each GPU, by its number and then by name after `gpu_<index>`.
+    """
+    return {
+        gpu_name(index, name): value
+        for index, readings in by_index.items()
+        for name, value in readings.items()
+    }
 
 
 def totals_of(gpus: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -10,7 +10,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.accelerators.facts import read_gpu, read_gpu_metrics
+from mlflow_sysmetrics.accelerators.facts import read_gpus
 from mlflow_sysmetrics.facts.container import read_container, read_virtualization
 from mlflow_sysmetrics.facts.cpu import (
     read_cpu,
@@ -42,8 +42,7 @@ FACTS: tuple[Fact, ...] = (
     ("disk", read_disk),
     ("system", read_system),
     ("os", read_os),
-    ("gpu", read_gpu),
-    ("gpu_metrics", read_gpu_metrics),
+    ("gpu", read_gpus),
     ("container", read_container),
     ("virtualization", read_virtualization),
     ("kubernetes", read_kubernetes),

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from mlflow_sysmetrics.accelerators.facts import GpusNotToldError
+from mlflow_sysmetrics.accelerators.facts import GpusUnknownError
 from mlflow_sysmetrics.host.errors import (
     Transient,
     Unavailable,
@@ -49,9 +49,11 @@ def read_fact(fact: Fact, host: Host) -> Outcome:
     error = reading.error
     logger.debug("no fact %s: %s", name, error, exc_info=error)
     is_final = not (is_shortage(error) or is_short_of_descriptors())
+    if isinstance(error, GpusUnknownError):
+        return Outcome(error.tags, f"{name}: {error}", is_final and error.is_final)
     if isinstance(error, Unavailable) and not isinstance(error, Transient):
         return Outcome({}, is_final=is_final)
-    is_foreseen = isinstance(error, Transient | GpusNotToldError | ParseError)
+    is_foreseen = isinstance(error, Transient | ParseError)
     reason = str(error) if is_foreseen else f"{type(error).__name__}: {error}"
     return Outcome({}, f"{name}: {reason}", is_final)
 

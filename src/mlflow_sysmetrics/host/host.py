@@ -10,6 +10,7 @@ import importlib
 import os
 import platform
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from mlflow_sysmetrics.host.commands import COMMAND_TIMEOUT_S, find_command, run
 from mlflow_sysmetrics.host.errors import Transient, Unavailable, import_failure, unavailable
 from mlflow_sysmetrics.host.files import decode
 from mlflow_sysmetrics.log import warn_once
+from mlflow_sysmetrics.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +47,11 @@ class Host:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", self.root.absolute())  # paths are joined to it twice
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings in the process's environment, read once."""
+        return Settings.from_env(self.environ)
 
     @property
     def procfs(self) -> Path:

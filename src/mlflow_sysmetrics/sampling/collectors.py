@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.accelerators.apple.collector import open_apple
-from mlflow_sysmetrics.accelerators.neuron.collector import open_neuron
-from mlflow_sysmetrics.accelerators.nvidia.collector import open_nvidia
-from mlflow_sysmetrics.accelerators.sysfs_collector import open_amd, open_intel
-from mlflow_sysmetrics.accelerators.tpu.collector import open_tpu
+from mlflow_sysmetrics.accelerators.vendors import VENDORS
 from mlflow_sysmetrics.collectors.container import open_container
 from mlflow_sysmetrics.collectors.cpu import open_cpu
 from mlflow_sysmetrics.collectors.disk import open_disk
@@ -33,11 +29,9 @@ COLLECTORS: tuple[tuple[str, Callable[[Host], Collector]], ...] = (
     (PROCESS_TREE, open_process_tree),
     ("container", open_container),
     ("pressure", open_pressure),
-    ("nvidia", BlockingCollector(open_nvidia)),
-    ("amd", BlockingCollector(open_amd)),
-    ("intel", BlockingCollector(open_intel)),
-    ("apple", BlockingCollector(open_apple)),
-    ("tpu", BlockingCollector(open_tpu)),
-    ("neuron", open_neuron),
+    *(
+        (vendor.name, BlockingCollector(vendor.open) if vendor.may_block else vendor.open)
+        for vendor in VENDORS
+    ),
 )
 """Name and opener of each collector, in the order in which they are asked and shown."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_sysmetrics.accelerators.amd.amdgpu import unique_id
+from mlflow_sysmetrics.accelerators.amd.driver import unique_id
 from mlflow_sysmetrics.accelerators.drm import PciDevice, parse_number, parse_uevent, read_cards
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources import ParseError

@@ -7,17 +7,20 @@ import pytest
 
 from fakes.fake_nvml import error, h100
 from mlflow_sysmetrics.accelerators import facts as gpu_module
+from mlflow_sysmetrics.accelerators.contract import Found, Vendor
 from mlflow_sysmetrics.accelerators.facts import (
-    GpusNotToldError,
+    GpusUnknownError,
     describe_models,
     gpu_tags,
     read_gpu,
     read_gpu_metrics,
+    read_gpus,
 )
 from mlflow_sysmetrics.accelerators.inventory import Device, Inventory
+from mlflow_sysmetrics.accelerators.nvidia.collector import open_nvidia
+from mlflow_sysmetrics.facts.probes import read_fact
 from mlflow_sysmetrics.host.errors import Absent, Unavailable
 from mlflow_sysmetrics.host.host import Host
-from mlflow_sysmetrics.sources import ParseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
     from fakes.fake_nvml import FakeNvml
 
+NVIDIA = "mlflow_sysmetrics.accelerators.nvidia.vendor"
 COMMANDS = Path(__file__).parents[2] / "data/commands"
 
 
@@ -43,7 +47,8 @@ def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def open_nvml(mocker: MockerFixture) -> MagicMock:
     """NVML, absent unless a test says otherwise."""
     return mocker.patch(
-        "mlflow_sysmetrics.accelerators.facts.open_nvml", side_effect=Absent("no libnvidia-ml")
+        f"{NVIDIA}.open_nvml",
+        side_effect=Absent("no libnvidia-ml"),
     )
 
 
@@ -68,7 +73,7 @@ def test_nvml_is_asked_first_and_let_go(
     open_nvml.side_effect = None
     nvml = open_nvml.return_value
     inventory = Inventory("560.35", "12.6", (Device(0, "T4", 10**9, None),))
-    mocker.patch("mlflow_sysmetrics.accelerators.facts.read_inventory", return_value=inventory)
+    mocker.patch(f"{NVIDIA}.read_inventory", return_value=inventory)
 
     assert read_gpu(Host(root=tmp_path, system="Linux"))["sys.gpu"] == "T4"
     nvml.close.assert_called_once_with()
@@ -79,9 +84,7 @@ def test_nvml_is_let_go_when_it_fails(
 ) -> None:
     open_nvml.side_effect = None
     nvml = open_nvml.return_value
-    mocker.patch(
-        "mlflow_sysmetrics.accelerators.facts.read_inventory", side_effect=ZeroDivisionError
-    )
+    mocker.patch(f"{NVIDIA}.read_inventory", side_effect=ZeroDivisionError)
 
     with pytest.raises(ZeroDivisionError):
         read_gpu(Host(root=tmp_path, system="Linux"))
@@ -107,13 +110,18 @@ def test_a_linux_host_with_neither_library_nor_tool_has_none(tmp_path: Path) -> 
     assert read_gpu(Host(root=tmp_path, system="Linux")) == {"sys.gpu": "None"}
 
 
-@pytest.mark.usefixtures("open_nvml", "bin_folder")
-def test_a_device_file_without_a_way_to_ask_is_no_none(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("bin_folder")
+def test_a_device_file_without_a_way_to_ask_is_no_none(
+    install_nvml: Callable[..., FakeNvml], tmp_path: Path
+) -> None:
+    install_nvml().answers["nvmlInit"] = error("LIBRARY_NOT_FOUND")
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/nvidiactl").touch()
 
-    with pytest.raises(Unavailable, match="no libnvidia-ml"):
-        read_gpu(Host(root=tmp_path, system="Linux"))
+    tags = read_gpus(Host(root=tmp_path, system="Linux"))
+
+    assert tags.keys() == {"sys.gpu_metrics"}
+    assert tags["sys.gpu_metrics"].startswith("unavailable: nvml: no NVIDIA driver library")
 
 
 @pytest.mark.usefixtures("open_nvml")
@@ -130,7 +138,7 @@ def test_no_devices_is_none_whatever_the_exit_status(
 def test_a_failing_nvidia_smi_tells_nothing(bin_folder: Path, tmp_path: Path) -> None:
     _install_printing(bin_folder, "nvidia-smi", "nvidia-smi-no-driver.txt", exit_status=9)
 
-    with pytest.raises(GpusNotToldError, match="nvidia-smi failed with exit status 9"):
+    with pytest.raises(GpusUnknownError, match="nvidia-smi failed with exit status 9"):
         read_gpu(Host(root=tmp_path, system="Linux"))
 
 
@@ -138,7 +146,7 @@ def test_a_failing_nvidia_smi_tells_nothing(bin_folder: Path, tmp_path: Path) ->
 def test_a_garbage_printing_nvidia_smi_tells_nothing(bin_folder: Path, tmp_path: Path) -> None:
     _install(bin_folder, "nvidia-smi", "echo '<html>'")
 
-    with pytest.raises(ParseError, match="<html>"):
+    with pytest.raises(GpusUnknownError, match="<html>"):
         read_gpu(Host(root=tmp_path, system="Linux"))
 
 
@@ -168,7 +176,7 @@ def test_windows_without_nvml_lists_its_adapters(bin_folder: Path) -> None:
 @pytest.mark.usefixtures("open_nvml", "bin_folder")
 @pytest.mark.parametrize("system", ["Darwin", "Windows"])
 def test_elsewhere_a_missing_tool_is_no_none(system: str) -> None:
-    with pytest.raises(GpusNotToldError, match="is not installed"):
+    with pytest.raises(GpusUnknownError, match="is not installed"):
         read_gpu(Host(system=system))
 
 
@@ -220,29 +228,64 @@ def test_gpus_that_this_process_is_not_given_give_no_metrics(
     assert sum(nvml.users.values()) == 0
 
 
-def test_a_further_source_is_a_further_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    def is_there(_host: Host) -> tuple[str, ...]:
-        return ()
+class Row:
+    """A vendor that finds what a test says."""
 
-    def is_in_part(_host: Host) -> tuple[str, ...]:
-        return ("GPU 1 of 2 is silent",)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.patch = monkeypatch
 
-    def is_absent(_host: Host) -> tuple[str, ...]:
-        raise Absent("no such thing")
-
-    def is_silent(_host: Host) -> tuple[str, ...]:
-        raise Unavailable("it is silent")
-
-    def names(*sources: tuple[str, Callable[[Host], tuple[str, ...]]]) -> str:
-        rows = [(name, "collector", check) for name, check in sources]
-        monkeypatch.setattr(gpu_module, "METRIC_SOURCES", rows)
+    def tag(self, *sources: tuple[str, Found | Unavailable]) -> str:
+        vendors = tuple(self._vendor(name, result) for name, result in sources)
+        self.patch.setattr(gpu_module, "VENDORS", vendors)
         return read_gpu_metrics(Host())["sys.gpu_metrics"]
 
-    assert names(("nvml", is_there), ("amdgpu", is_there)) == "nvml,amdgpu"
-    assert names(("nvml", is_there), ("xe", is_silent)) == "nvml; xe: it is silent"
-    assert names(("nvml", is_absent), ("xe", is_there)) == "xe"
-    assert names(("nvml", is_silent), ("xe", is_absent), ("i915", is_silent)) == (
-        "unavailable: nvml: it is silent; i915: it is silent"
+    def _vendor(self, source: str, result: Found | Unavailable) -> Vendor:
+        def probe(_host: Host) -> Found:
+            if isinstance(result, Unavailable):
+                raise result
+            return result
+
+        return Vendor(source, source, may_block=False, probe=probe, open=open_nvidia)
+
+
+def test_a_further_vendor_is_a_further_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    there, absent, silent = Found(), Absent("no such thing"), Unavailable("it is silent")
+    hidden = Found(silence=Unavailable("it is hidden"))
+    tag = Row(monkeypatch).tag
+
+    assert tag(("nvml", there), ("amdgpu", there)) == "nvml,amdgpu"
+    assert tag(("nvml", there), ("xe", silent)) == "nvml; xe: it is silent"
+    assert tag(("nvml", absent), ("i915", Found(source="xe"))) == "xe"
+    assert tag(("nvml", hidden), ("xe", absent), ("i915", silent)) == (
+        "unavailable: nvml: it is hidden; i915: it is silent"
     )
-    assert names(("nvml", is_in_part), ("xe", is_absent)) == "nvml; GPU 1 of 2 is silent"
-    assert not names(("nvml", is_absent), ("xe", is_absent))
+    part = Found(notes=("GPU 1 of 2 is silent",))
+    assert tag(("nvml", part), ("xe", absent)) == "nvml; GPU 1 of 2 is silent"
+    assert not tag(("nvml", absent), ("xe", Found(silence=absent)))
+
+
+def test_tags_and_metrics_come_from_one_opening_of_nvml(
+    install_nvml: Callable[..., FakeNvml],
+) -> None:
+    nvml = install_nvml(h100())
+
+    tags = read_gpus(Host(environ={}))
+
+    assert (tags["sys.gpu"], tags["sys.gpu_metrics"]) == ("NVIDIA H100 80GB HBM3", "nvml")
+    assert nvml.asked("nvmlInit") == 1
+    assert sum(nvml.users.values()) == 0
+
+
+def test_where_gpus_cannot_be_listed_the_run_still_says_why_it_has_no_metrics(
+    bin_folder: Path, install_nvml: Callable[..., FakeNvml], tmp_path: Path
+) -> None:
+    install_nvml().answers["nvmlInit"] = error("LIBRARY_NOT_FOUND")
+    _install(bin_folder, "nvidia-smi", "exit 9")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/neuron0").touch()
+
+    outcome = read_fact(("gpu", read_gpus), Host(root=tmp_path, system="Linux"))
+
+    assert outcome.error == "gpu: nvidia-smi failed with exit status 9"
+    assert "neuron-monitor is not installed" in outcome.tags["sys.gpu_metrics"]
+    assert "sys.gpu" not in outcome.tags

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes.simulation import Simulation
-from mlflow_sysmetrics.accelerators.sysfs import read_devices
+from mlflow_sysmetrics.accelerators.facts import survey
 from mlflow_sysmetrics.accelerators.sysfs_collector import open_amd, open_intel
 from mlflow_sysmetrics.catalog import gpu_name, metrics_of
 from mlflow_sysmetrics.host.errors import Unavailable
@@ -26,6 +26,7 @@ from mlflow_sysmetrics.host.host import Host
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mlflow_sysmetrics.accelerators.inventory import Device
     from mlflow_sysmetrics.collectors.contract import Collector
 
 DATA = Path(__file__).parents[2] / "data/gpus"
@@ -91,6 +92,11 @@ def pass_in(host: Host, render_node: str) -> None:
     (host.root / "dev/dri" / render_node).touch()
 
 
+def devices_of(host: Host) -> list[Device]:
+    inventories = [found.inventory for found in survey(host).values()]
+    return [device for one in inventories if one is not None for device in one.devices]
+
+
 def indices(collector: Collector) -> set[str]:
     return {
         name[4:].replace("/", "_").split("_")[0]
@@ -124,7 +130,7 @@ def test_readings_of_a_described_host(
 @each_host
 def test_names_and_memory_of_a_described_host(root: Path) -> None:
     golden = json.loads((root / "gpus.json").read_text())["devices"]
-    devices = read_devices(Host(root=root, system="Linux", environ={}))
+    devices = devices_of(Host(root=root, system="Linux", environ={}))
 
     assert [[each.index, each.name, each.memory_bytes] for each in devices] == golden
 
@@ -253,7 +259,7 @@ def test_a_gpu_of_two_tiles_is_as_busy_as_their_mean(copy_of: Callable[..., Host
     advance(host, 10.0)
     (tile / "gt0/gtidle/idle_residency_ms").unlink()
     assert "gpu_0_utilization_percentage" not in collector.collect()
-    assert read_devices(host)[0].memory_bytes == 2 * 17070817280
+    assert devices_of(host)[0].memory_bytes == 2 * 17070817280
 
 
 def test_intels_power_follows_from_its_energy(copy_of: Callable[..., Host]) -> None:
@@ -636,4 +642,4 @@ def test_level_zero_counts_what_is_part_of_the_cpu_last(copy_of: Callable[..., H
     shutil.copytree(DATA / "i915-laptop" / DRM / "card1", host.root / DRM / "card0")
 
     assert indices(open_intel(host)) == {"0"}
-    assert read_devices(host)[0].name == "Intel Arc A770"
+    assert devices_of(host)[0].name == "Intel Arc A770"

@@ -55,15 +55,14 @@ def _pretend(recorded: dict[str, Any], mocker: MockerFixture) -> None:
     limits = Limits(**recorded["limits"])
     mocker.patch("mlflow_sysmetrics.facts.cpu.read_limits", return_value=limits)
     mocker.patch("mlflow_sysmetrics.facts.memory.read_limits", return_value=limits)
-    open_nvml = mocker.patch("mlflow_sysmetrics.accelerators.facts.open_nvml")
-    open_for_metrics = mocker.patch("mlflow_sysmetrics.accelerators.run_gpus.open_nvml")
+    open_nvml = mocker.patch("mlflow_sysmetrics.accelerators.nvidia.vendor.open_nvml")
     if recorded["nvml"] is None:
         absence = Absent("no NVIDIA driver library (libnvidia-ml) on this host")
-        open_nvml.side_effect = open_for_metrics.side_effect = absence
+        open_nvml.side_effect = absence
     else:
         inventory = _inventory(recorded["nvml"])
-        for module in ("accelerators.facts", "accelerators.run_gpus"):
-            mocker.patch(f"mlflow_sysmetrics.{module}.read_inventory", return_value=inventory)
+        vendor = "mlflow_sysmetrics.accelerators.nvidia.vendor"
+        mocker.patch(f"{vendor}.read_inventory", return_value=inventory)
 
 
 def _inventory(recorded: dict[str, Any]) -> Inventory:

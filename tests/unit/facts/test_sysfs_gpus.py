@@ -18,6 +18,7 @@ from mlflow_sysmetrics.host.host import Host
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
 
+NVIDIA = "mlflow_sysmetrics.accelerators.nvidia.vendor"
 DATA = Path(__file__).parents[2] / "data/gpus"
 NO_NVIDIA = "no NVIDIA driver library (libnvidia-ml) on this host"
 
@@ -25,8 +26,7 @@ NO_NVIDIA = "no NVIDIA driver library (libnvidia-ml) on this host"
 @pytest.fixture(autouse=True)
 def _no_nvidia(mocker: MockerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither NVML nor nvidia-smi."""
-    mocker.patch("mlflow_sysmetrics.accelerators.facts.open_nvml", side_effect=Absent(NO_NVIDIA))
-    mocker.patch("mlflow_sysmetrics.accelerators.run_gpus.open_nvml", side_effect=Absent(NO_NVIDIA))
+    mocker.patch(f"{NVIDIA}.open_nvml", side_effect=Absent(NO_NVIDIA))
     monkeypatch.setenv("PATH", str(tmp_path))
 
 
@@ -69,10 +69,10 @@ def test_a_gpu_that_does_not_tell_its_memory_has_none() -> None:
 
 
 def test_those_of_several_makers_are_told_together(mocker: MockerFixture) -> None:
-    mocker.patch("mlflow_sysmetrics.accelerators.facts.open_nvml")
+    mocker.patch(f"{NVIDIA}.open_nvml")
     nvidias = tuple(Device(index, "NVIDIA RTX A6000", 51_527_024_640, None) for index in range(2))
     mocker.patch(
-        "mlflow_sysmetrics.accelerators.facts.read_inventory",
+        f"{NVIDIA}.read_inventory",
         return_value=Inventory("560.35.03", "12.6", nvidias),
     )
 
@@ -95,9 +95,7 @@ def test_the_driver_that_metrics_come_from_is_told(name: str, source: str) -> No
 def test_a_silent_nvidia_gpu_is_told_beside_one_that_is_read(
     tmp_path: Path, mocker: MockerFixture
 ) -> None:
-    mocker.patch(
-        "mlflow_sysmetrics.accelerators.run_gpus.open_nvml", side_effect=Unavailable(NO_NVIDIA)
-    )
+    mocker.patch(f"{NVIDIA}.open_nvml", side_effect=Unavailable(NO_NVIDIA))
     shutil.copytree(DATA / "i915-laptop", tmp_path / "host")
     shutil.copytree(DATA / "i915-beside-nvidia/sys/bus", tmp_path / "host/sys/bus")
 

@@ -1,12 +1,16 @@
-"""Metrics of a Mac's GPUs, by what their drivers report to `ioreg`."""
+"""A Mac's GPUs, Apple's or those of an Intel Mac: `system_profiler` lists, `ioreg` reports."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.accelerators.apple.ioreg import NEVER_ZERO, are_only_zeros, read_ioreg
-from mlflow_sysmetrics.accelerators.totals import totals_of
-from mlflow_sysmetrics.catalog import gpu_name
+from mlflow_sysmetrics.accelerators.apple.ioreg import COMMAND, parse_ioreg
+from mlflow_sysmetrics.accelerators.apple.system_profiler import read_system_profiler
+from mlflow_sysmetrics.accelerators.contract import Found, Vendor
+from mlflow_sysmetrics.accelerators.reasons import check_silent
+from mlflow_sysmetrics.accelerators.totals import named_readings, totals_of
+from mlflow_sysmetrics.host.errors import Absent, Unavailable
+from mlflow_sysmetrics.sources import ParseError
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.accelerators.apple.ioreg import Statistics
@@ -22,11 +26,16 @@ _GAUGES = (
     ("sm_clock_megahertz", "Core Clock(MHz)", 1.0),
     ("memory_clock_megahertz", "Memory Clock(MHz)", 1.0),
 )
-"""A reading's name after `gpu_<index>`, what it is called by ioreg, and the factor between."""
+"""A reading's name after `gpu_<index>`, its name in ioreg, and the factor between."""
+
+_NEVER_ZERO = ("In use system memory", "Temperature(C)", "Core Clock(MHz)")
+"""What no GPU that is switched on reports as 0."""
+
+_MAY_BE_ZERO = ("Device Utilization %", "vramUsedBytes", "Total Power(W)", "Fan Speed(%)")
 
 
 class AppleGpuCollector:
-    """Readings of every GPU of a Mac: Apple's, or those of an Intel Mac."""
+    """Readings of every GPU of a Mac."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -37,13 +46,8 @@ class AppleGpuCollector:
         Raises:
             Unavailable: `ioreg` failed, took too long, or showed nothing.
         """
-        gpus = [gpu_readings(statistics) for statistics in read_ioreg(self._host)]
-        readings = {
-            gpu_name(index, name): value
-            for index, gpu in enumerate(gpus)
-            for name, value in gpu.items()
-        }
-        return readings | totals_of(gpus)
+        gpus = [gpu_readings(statistics) for statistics in _read_ioreg(self._host)]
+        return named_readings(dict(enumerate(gpus))) | totals_of(gpus)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -55,20 +59,70 @@ def open_apple(host: Host) -> AppleGpuCollector:
     Raises:
         Unavailable: It is no Mac, or no graphics driver reports anything, as in virtual machines.
     """
-    read_ioreg(host)
+    _read_ioreg(host)
     return AppleGpuCollector(host)
+
+
+def probe(host: Host) -> Found:
+    """The GPUs of a Mac, and those that report nothing.
+
+    Raises:
+        Absent: It is no Mac.
+    """
+    if host.system != "Darwin":
+        raise Absent("not a Mac")
+    silence: Unavailable | None = None
+    notes: tuple[str, ...] = ()
+    try:
+        gpus = dict(enumerate(map(_why_silent, _read_ioreg(host))))
+        notes = check_silent(gpus, len(gpus))
+    except Unavailable as reason:
+        silence = reason
+    try:
+        return Found(read_system_profiler(host), silence, notes)
+    except (Unavailable, ParseError) as failure:
+        return Found(None, silence, notes, list_failure=str(failure))
 
 
 def gpu_readings(statistics: Statistics) -> dict[str, float]:
     """The readings of one GPU, by their names after `gpu_<index>`."""
-    if are_only_zeros(statistics):
+    if _are_only_zeros(statistics):
         return {}
     readings = {
-        name: statistics[told_as] * scale
-        for name, told_as, scale in _GAUGES
-        if told_as in statistics and (statistics[told_as] or told_as not in NEVER_ZERO)
+        name: statistics[statistic] * scale
+        for name, statistic, scale in _GAUGES
+        if statistic in statistics and (statistics[statistic] or statistic not in _NEVER_ZERO)
     }
     used, free = statistics.get("vramUsedBytes"), statistics.get("vramFreeBytes")
     if used is not None and free is not None and used + free > 0:
         readings["memory_usage_percentage"] = 100 * used / (used + free)
     return readings
+
+
+def _read_ioreg(host: Host) -> tuple[Statistics, ...]:
+    if host.system != "Darwin":
+        raise Absent("not a Mac")
+    printed = host.run(COMMAND)
+    if not printed.strip():  # as in a virtual machine without a GPU
+        raise Absent("no GPU: no graphics driver reports anything")
+    try:
+        return parse_ioreg(printed)
+    except ParseError as error:
+        raise Unavailable(f"no graphics driver reports what it does: {error}") from error
+
+
+def _are_only_zeros(statistics: Statistics) -> bool:
+    """Whether a driver reports nothing but 0, as for a GPU that is off, or in a virtual machine."""
+    has_impossible = any(statistics.get(name) == 0 for name in _NEVER_ZERO)
+    return has_impossible and not any(map(statistics.get, (*_NEVER_ZERO, *_MAY_BE_ZERO)))
+
+
+def _why_silent(statistics: Statistics) -> str | None:
+    if _are_only_zeros(statistics):
+        return "reports nothing but 0, as while it is off"
+    if not any(name in statistics for name in (*_NEVER_ZERO, *_MAY_BE_ZERO)):
+        return "reports nothing (its driver has no figures for ioreg)"
+    return None
+
+
+APPLE = Vendor("apple", "ioreg", may_block=True, probe=probe, open=open_apple)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.accelerators.neuron.monitor import (
-    COMMAND,
-    check_neuron_monitor,
-    parse_neuron_monitor,
-)
+from mlflow_sysmetrics.accelerators.contract import Found, Vendor
+from mlflow_sysmetrics.accelerators.hardware import AMAZON, read_pci_devices
+from mlflow_sysmetrics.accelerators.neuron.monitor import COMMAND, parse_neuron_monitor
 from mlflow_sysmetrics.host.backoff import Backoff
-from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.errors import Absent, Unavailable
+from mlflow_sysmetrics.host.files import find_paths
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.host.command_stream import CommandStream
     from mlflow_sysmetrics.host.host import Host
+
+_MODELS = frozenset(
+    ("0x7064", "0x7065", "0x7066", "0x7067", "0x7164", "0x7264", "0x7364")
+)  # Inferentia, Trainium, Inferentia 2, Trainium 2
 
 
 class NeuronCollector:
@@ -30,7 +33,7 @@ class NeuronCollector:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._stream: CommandStream | None = None
-        self._guard = Backoff()
+        self._backoff = Backoff()
 
     def collect(self) -> dict[str, float]:
         """Percentages and megabytes of each core; empty while there is no new report.
@@ -43,7 +46,7 @@ class NeuronCollector:
         if report is None:
             return {}
         use = parse_neuron_monitor(report)
-        self._guard.succeed()
+        self._backoff.succeed()
         readings = {
             f"neuron_{core}/utilization_percentage": percent
             for core, percent in use.utilization_percent.items()
@@ -53,8 +56,10 @@ class NeuronCollector:
         return readings
 
     def notes(self) -> list[str]:
-        """Why there were no readings at the last look."""
-        return [f"no NeuronCore metrics now: {self._guard.reason}"] if self._guard.reason else []
+        """Why the last sample has no readings."""
+        return (
+            [f"no NeuronCore metrics now: {self._backoff.reason}"] if self._backoff.reason else []
+        )
 
     def close(self) -> None:
         """End the command; may be called twice."""
@@ -64,7 +69,7 @@ class NeuronCollector:
 
     def _latest(self) -> str | None:
         now_s = self._host.clock.now_s()
-        if self._stream is None and not self._guard.allows(now_s):
+        if self._stream is None and not self._backoff.allows(now_s):
             return None
         try:
             if self._stream is None:
@@ -72,7 +77,7 @@ class NeuronCollector:
             return self._stream.latest()
         except Unavailable as reason:
             self.close()
-            self._guard.fail(reason, now_s)
+            self._backoff.fail(reason, now_s)
             raise
 
 
@@ -82,5 +87,36 @@ def open_neuron(host: Host) -> NeuronCollector:
     Raises:
         Unavailable: There is no Neuron device, or no `neuron-monitor`.
     """
-    check_neuron_monitor(host)
+    _check(host)
     return NeuronCollector(host)
+
+
+def probe(host: Host) -> Found:
+    """See whether there are Neuron devices that can be asked.
+
+    Raises:
+        Absent: There is none.
+    """
+    try:
+        _check(host)
+    except Absent:
+        raise
+    except Unavailable as reason:
+        return Found(silence=reason)
+    return Found()
+
+
+def _check(host: Host) -> None:
+    """See whether there is a Neuron device, and the command that reports on it."""
+    if not find_paths(host.root, "dev/neuron[0-9]*"):
+        if any(device.device in _MODELS for device in read_pci_devices(host, AMAZON)):
+            raise Unavailable(
+                "there is a Neuron device, but no /dev/neuron0; install aws-neuronx-dkms, or give "
+                "the container its devices (docker run --device=/dev/neuron0)"
+            )
+        raise Absent("no Neuron device (/dev/neuron0)")
+    if not host.has_command(COMMAND[0]):
+        raise Unavailable(f"{COMMAND[0]} is not installed; it comes with aws-neuronx-tools")
+
+
+NEURON = Vendor("neuron", "neuron-monitor", may_block=False, probe=probe, open=open_neuron)

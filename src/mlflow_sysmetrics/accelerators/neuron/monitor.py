@@ -6,15 +6,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_sysmetrics.accelerators.hardware import has_neuron_hardware
-from mlflow_sysmetrics.host.errors import Absent, Unavailable
-from mlflow_sysmetrics.host.files import find_paths
 from mlflow_sysmetrics.sources import MOST, ParseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from mlflow_sysmetrics.host.host import Host
 
 COMMAND = ("neuron-monitor",)
 """Without a configuration it reports every 5 seconds, one line a report."""
@@ -24,7 +19,7 @@ _NO_AMOUNT = (ValueError, TypeError, OverflowError)
 
 
 class CoreUse(NamedTuple):
-    """Use of each NeuronCore, by its number on the host.
+    """Use of the NeuronCores, by their numbers on the host.
 
     Attributes:
         utilization_percent: Share of time in which it computed.
@@ -35,24 +30,6 @@ class CoreUse(NamedTuple):
     memory_bytes: dict[int, float]
 
 
-def check_neuron_monitor(host: Host) -> None:
-    """See whether there is a Neuron device, and the command that reports on it.
-
-    Raises:
-        Absent: There is no such device.
-        Unavailable: It cannot be asked; the message says why.
-    """
-    if not find_paths(host.root, "dev/neuron[0-9]*"):
-        if has_neuron_hardware(host):
-            raise Unavailable(
-                "there is a Neuron device, but no /dev/neuron0; install aws-neuronx-dkms, or give "
-                "the container its devices (docker run --device=/dev/neuron0)"
-            )
-        raise Absent("no Neuron device (/dev/neuron0)")
-    if not host.has_command(COMMAND[0]):
-        raise Unavailable(f"{COMMAND[0]} is not installed; it comes with aws-neuronx-tools")
-
-
 def parse_neuron_monitor(text: str) -> CoreUse:
     """What one report says.
 
@@ -61,8 +38,8 @@ def parse_neuron_monitor(text: str) -> CoreUse:
           "memory_used": {"neuron_runtime_used_bytes": {"usage_breakdown": {
             "neuroncore_memory_usage": {"0": {"constants": 61766864, "tensors": 0, …}}}}}}}], …}
 
-    Each runtime (a process that uses Neuron) reports its own use; what several report of a core is
-    added up. No core is in it while no process uses any.
+    Each runtime (a process that uses Neuron) reports its own use; the use of a core by several is
+    their sum. Only cores that a process uses are listed.
 
     Raises:
         ParseError: It is no such report.
@@ -71,15 +48,15 @@ def parse_neuron_monitor(text: str) -> CoreUse:
         runtimes = json.loads(text)["neuron_runtime_data"] or ()
         reports = [runtime["report"] for runtime in runtimes]
         return CoreUse(
-            _added_up(each for report in reports for each in _utilizations(report)),
-            _added_up(each for report in reports for each in _memory(report)),
+            _sums(amount for report in reports for amount in _utilizations(report)),
+            _sums(amount for report in reports for amount in _memory(report)),
         )
     # RecursionError: JSON nested too deep
     except (*_NO_AMOUNT, KeyError, AttributeError, RecursionError) as error:
         raise ParseError("a report of neuron-monitor", text) from error
 
 
-def _added_up(amounts: Iterable[tuple[str, Any]]) -> dict[int, float]:
+def _sums(amounts: Iterable[tuple[str, Any]]) -> dict[int, float]:
     """Sums by core, without those for which one part is no amount: they would be too small."""
     sums: dict[str, float] = {}
     unknown: set[str] = set()

@@ -1,4 +1,4 @@
-"""A device, every question to which fails alone.
+"""A device whose calls fail one by one.
 
 What is not supported is asked once; what fails otherwise is asked again at growing intervals.
 """
@@ -6,10 +6,11 @@ What is not supported is asked once; what fails otherwise is asked again at grow
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from mlflow_sysmetrics.accelerators.nvidia.nvml import (
-    NothingToTellError,
+    NoDataError,
     NotSupportedError,
     NvmlError,
 )
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.accelerators.nvidia.nvml import Call, Field, Nvml
 
 
-class GuardedDevice:
+class NvmlDevice:
     """A GPU or a MIG instance.
 
     Args:
-        nvml: NVML; whoever opens it sees to it that it is open.
+        nvml: NVML, kept open by its owner.
         address: Which device.
 
     Attributes:
         answers: How often it answered so far.
-        failures: How often it failed, other than by not supporting what it was asked.
+        failures: How often it failed, unsupported calls left out.
     """
 
     def __init__(self, nvml: Nvml, address: Address) -> None:
@@ -40,8 +41,8 @@ class GuardedDevice:
         self.address = address
         self.answers = 0
         self.failures = 0
-        self._guards: dict[Hashable, Backoff] = {}
-        self._kept: dict[Call, tuple[float, Any]] = {}  # until when, and what
+        self._backoffs: dict[Hashable, Backoff] = defaultdict(Backoff)
+        self._kept: dict[Call, tuple[float, Any]] = {}  # until when, and the answer
         self._withheld: set[Hashable] = set()
 
     def __str__(self) -> str:
@@ -49,7 +50,7 @@ class GuardedDevice:
         return f"GPU {index}" if instance is None else f"GPU {index} MIG {instance}"
 
     def ask(self, call: Call, now_s: float) -> Any:  # noqa: ANN401 - an int or a struct of pynvml
-        """What a call returns; None where it failed or still pauses."""
+        """What a call returns; None where it failed or is in a pause."""
         until_s, kept = self._kept.get(call, (-math.inf, None))
         if now_s < until_s:
             return kept
@@ -60,7 +61,7 @@ class GuardedDevice:
 
     def ask_fields(self, fields: Iterable[Field], now_s: float) -> dict[Field, float]:
         """The values of those fields that it reports now, by one call."""
-        asked = [field for field in fields if self._guard(field).allows(now_s)]
+        asked = [field for field in fields if self._backoffs[field].allows(now_s)]
         if not asked:
             return {}
         values: list[float | NvmlError]
@@ -68,18 +69,18 @@ class GuardedDevice:
             values = self.nvml.fields(asked, self.address)
         except NvmlError as error:
             values = [error] * len(asked)
-        told = {}
+        known = {}
         for field, value in zip(asked, values, strict=True):
             if isinstance(value, NvmlError):
                 self._fail(field, value, now_s)
             else:
                 self._succeed(field)
-                told[field] = value
-        return told
+                known[field] = value
+        return known
 
     def attempt(self, what: Hashable, function: Callable[[], Any], now_s: float) -> Any:  # noqa: ANN401 - as the function
-        """What a function returns that asks the device; None where it failed or still pauses."""
-        if not self._guard(what).allows(now_s):
+        """What a function that asks the device returns; None where it failed or is in a pause."""
+        if not self._backoffs[what].allows(now_s):
             return None
         try:
             answer = function()
@@ -90,39 +91,33 @@ class GuardedDevice:
         return answer
 
     def has_given_up(self, what: Hashable) -> bool:
-        """Whether something was asked that the device will never report."""
-        return self._guard(what).has_given_up
+        """Whether the device will never report this."""
+        return self._backoffs[what].has_given_up
 
     def withholds(self, what: Hashable) -> bool:
-        """Whether the device, though well, did not report something when last asked."""
+        """Whether the device, though healthy, did not report this when last asked."""
         return what in self._withheld or self.has_given_up(what)
 
     def why_not(self, what: Hashable) -> str | None:
-        """Why something was not reported when last asked; None where it was."""
-        return self._guard(what).reason
-
-    def _guard(self, what: Hashable) -> Backoff:
-        guard = self._guards.get(what)
-        if guard is None:
-            guard = self._guards[what] = Backoff()
-        return guard
+        """Why this was not reported when last asked; None where it was."""
+        return self._backoffs[what].reason
 
     def _succeed(self, what: Hashable) -> None:
         self.answers += 1
         self._withheld.discard(what)
-        self._guard(what).succeed()
+        self._backoffs[what].succeed()
 
     def _fail(self, what: Hashable, error: NvmlError, now_s: float) -> None:
         if isinstance(error, NotSupportedError):
-            self._guard(what).give_up(error)
+            self._backoffs[what].give_up(error)
         else:
             self.failures += 1
-            self._guard(what).fail(error, now_s)
-            if isinstance(error, NothingToTellError):
+            self._backoffs[what].fail(error, now_s)
+            if isinstance(error, NoDataError):
                 self._withheld.add(what)
             else:
                 self._kept.clear()
-                # Without what was asked: a GPU that is lost fails in all, and is one thing to say.
+                # Without the call: a lost GPU fails in all calls, and is reported once.
                 warn_once(
                     f"{self}: {error}; what fails is left out and tried again at growing intervals"
                 )

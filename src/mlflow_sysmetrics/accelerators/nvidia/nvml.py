@@ -10,8 +10,8 @@ import os
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_sysmetrics.accelerators.hardware import has_nvidia_hardware
 from mlflow_sysmetrics.accelerators.inventory import Address
+from mlflow_sysmetrics.accelerators.nvidia.hardware import has_nvidia_hardware
 from mlflow_sysmetrics.host.errors import Absent, Transient, Unavailable
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ class NotSupportedError(NvmlError):
     """This device, driver or pynvml does not have the call and will not get it."""
 
 
-class NothingToTellError(NvmlError):
+class NoDataError(NvmlError):
     """There is nothing to tell now, or not to this user; the device is well."""
 
 
-class NothingFoundError(NothingToTellError):
+class NothingFoundError(NoDataError):
     """What was asked for is an empty list."""
 
 
@@ -272,7 +272,7 @@ class Nvml:
 
         Raises:
             NotSupportedError: This driver or pynvml does not have it.
-            NothingToTellError: It has nothing to tell now.
+            NoDataError: It has nothing to tell now.
             NvmlError: It fails now.
         """
         ask = getattr(self.pynvml, function, None)
@@ -294,7 +294,7 @@ class Nvml:
         handle = self.handle(device)
         try:
             return self.ask(call.function, handle, *call.arguments)
-        except (NotSupportedError, NothingToTellError):
+        except (NotSupportedError, NoDataError):
             raise
         except NvmlError:
             self._handles.pop(device, None)  # after a reset of the device there is a new one
@@ -362,4 +362,4 @@ def _told_apart(code: int) -> type[NvmlError]:
         return NotSupportedError
     if code in _NOTHING_FOUND:
         return NothingFoundError
-    return NothingToTellError if code in _NOTHING_TO_TELL else NvmlError
+    return NoDataError if code in _NOTHING_TO_TELL else NvmlError

@@ -1,4 +1,4 @@
-"""What is read of an NVIDIA GPU: `COUNTERS` is the whole list, a further reading a further row."""
+"""What is read of an NVIDIA GPU: `READINGS` is the whole list."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from mlflow_sysmetrics.accelerators.nvidia.nvml import Call, Field
-from mlflow_sysmetrics.accelerators.nvidia.probe import (
+from mlflow_sysmetrics.accelerators.nvidia.silence import (
     MEMORY,
     MEMORY_CLOCK,
     POWER,
@@ -21,13 +21,13 @@ from mlflow_sysmetrics.accelerators.nvidia.probe import (
 from mlflow_sysmetrics.collectors.counters import Integral, RisingTotal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from mlflow_sysmetrics.accelerators.nvidia.device import GuardedDevice
+    from mlflow_sysmetrics.accelerators.nvidia.device import NvmlDevice
 
 
 class Kind(Enum):
-    """What a counter's value is."""
+    """What a reading's value is."""
 
     GAUGE = auto()
     TOTAL = auto()  # rises, and begins anew where the driver is loaded anew
@@ -35,19 +35,19 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class Counter:
+class Reading:
     """One reading of a GPU.
 
     Attributes:
-        reading: Its name after `gpu_<index>`.
-        asks: What NVML is asked for it; what several counters need is asked once a tick.
-        value: From the answers, in this order, to the reading; None where they do not hold it.
+        name: Its name after `gpu_<index>`.
+        asks: What NVML is asked for it; what several readings need is asked once a tick.
+        value: From the answers, in this order, to the value; None where they do not hold it.
         kind: What the value is.
         instead_of: Read only where the GPU will never report this.
-        in_mig_mode: Whether it means something for a GPU that is cut into instances.
+        in_mig_mode: Whether it has a meaning for a GPU in MIG mode.
     """
 
-    reading: str
+    name: str
     asks: tuple[Call | Field, ...]
     value: Callable[..., float | None] = float
     kind: Kind = Kind.GAUGE
@@ -67,6 +67,22 @@ def _above_zero(value: float) -> float | None:
     return value if value > 0 else None
 
 
+def _first(values: Sequence[float]) -> float:
+    return values[0]
+
+
+def _from_thousandths(value: float) -> float:
+    return value / 1e3
+
+
+def _from_billionths(value: float) -> float:
+    return value / 1e9
+
+
+def _from_kib(value: float) -> float:
+    return value * 1024.0
+
+
 def _is_slowed(reasons: int) -> float:
     return float(bool(reasons & _HARDWARE_SLOWDOWN))
 
@@ -78,7 +94,6 @@ _FAN = Call("nvmlDeviceGetFanSpeed")  # percent of the full speed
 _ENCODER = Call("nvmlDeviceGetEncoderUtilization")  # percent, and over how many microseconds
 _DECODER = Call("nvmlDeviceGetDecoderUtilization")
 _SLOWDOWN_REASONS = Call("nvmlDeviceGetCurrentClocksEventReasons")  # a bit each
-_SLOWDOWN_REASONS_BEFORE_535 = Call("nvmlDeviceGetCurrentClocksThrottleReasons")
 _HARDWARE_SLOWDOWN = 0x08 | 0x40 | 0x80  # HwSlowdown, HwThermalSlowdown, HwPowerBrakeSlowdown
 # Kilobytes a second, over 20 ms for which it waits. The fields that count PCIe's bytes (197, 198)
 # are no way round that: they wrap at 32 bits, so within a second of much traffic.
@@ -97,148 +112,137 @@ _NVLINK_RECEIVED = Field(139, _ALL_LINKS)  # NVLINK_THROUGHPUT_DATA_RX
 _REMAPPED_CORRECTABLE = Field(142)  # REMAPPED_COR; over the GPU's life
 _REMAPPED_UNCORRECTABLE = Field(143)  # REMAPPED_UNC
 
-COUNTERS = (
-    Counter("utilization_percentage", (UTILIZATION,), lambda rates: rates.gpu, in_mig_mode=False),
-    Counter(
+READINGS = (
+    Reading("utilization_percentage", (UTILIZATION,), lambda rates: rates.gpu, in_mig_mode=False),
+    Reading(
         "memory_controller_utilization_percentage",
         (UTILIZATION,),
         lambda rates: rates.memory,
         in_mig_mode=False,
     ),
-    Counter("memory_usage_megabytes", (MEMORY,), _used_megabytes, in_mig_mode=False),
-    Counter(
+    Reading("memory_usage_megabytes", (MEMORY,), _used_megabytes, in_mig_mode=False),
+    Reading(
         "memory_usage_percentage",
         (MEMORY,),
         lambda memory: _percentage(memory.used, memory.total),
         in_mig_mode=False,
     ),
-    Counter("power_usage_watts", (POWER,), lambda milliwatts: milliwatts / 1e3),
-    Counter("power_usage_percentage", (POWER, POWER_LIMIT), _percentage),
-    Counter("power_limit_watts", (POWER_LIMIT,), lambda milliwatts: milliwatts / 1e3 or None),
-    Counter("energy_joules", (_ENERGY,), lambda millijoules: millijoules / 1e3, Kind.TOTAL),
-    Counter(
+    Reading("power_usage_watts", (POWER,), _from_thousandths),
+    Reading("power_usage_percentage", (POWER, POWER_LIMIT), _percentage),
+    Reading("power_limit_watts", (POWER_LIMIT,), lambda milliwatts: milliwatts / 1e3 or None),
+    Reading("energy_joules", (_ENERGY,), _from_thousandths, Kind.TOTAL),
+    Reading(
         "energy_estimated_joules",
         (POWER,),
-        lambda milliwatts: milliwatts / 1e3,
+        _from_thousandths,
         Kind.RATE,
         instead_of=_ENERGY,
     ),
-    Counter("temperature_celsius", (TEMPERATURE,), _above_zero),
-    Counter(
+    Reading("temperature_celsius", (TEMPERATURE,), _above_zero),
+    Reading(
         "temperature_celsius", (TEMPERATURE_FROM_CUDA_14,), _above_zero, instead_of=TEMPERATURE
     ),
     # A memory without a sensor may say 0 instead of "not supported".
-    Counter("memory_temperature_celsius", (_MEMORY_TEMPERATURE,), _above_zero),
-    Counter("fan_speed_percentage", (_FAN,)),
-    Counter("sm_clock_megahertz", (SM_CLOCK,), _above_zero),
-    Counter("memory_clock_megahertz", (MEMORY_CLOCK,), _above_zero),
-    Counter("throttled_power_seconds", (_HELD_BY_POWER,), lambda nanos: nanos / 1e9, Kind.TOTAL),
-    Counter(
-        "throttled_thermal_seconds", (_HELD_BY_TEMPERATURE,), lambda nanos: nanos / 1e9, Kind.TOTAL
-    ),
+    Reading("memory_temperature_celsius", (_MEMORY_TEMPERATURE,), _above_zero),
+    Reading("fan_speed_percentage", (_FAN,)),
+    Reading("sm_clock_megahertz", (SM_CLOCK,), _above_zero),
+    Reading("memory_clock_megahertz", (MEMORY_CLOCK,), _above_zero),
+    Reading("throttled_power_seconds", (_HELD_BY_POWER,), _from_billionths, Kind.TOTAL),
+    Reading("throttled_thermal_seconds", (_HELD_BY_TEMPERATURE,), _from_billionths, Kind.TOTAL),
     # The fields that count these have had different numbers in different drivers.
-    Counter("throttled_hardware_seconds", (_SLOWDOWN_REASONS,), _is_slowed, Kind.RATE),
-    Counter(
-        "throttled_hardware_seconds",
-        (_SLOWDOWN_REASONS_BEFORE_535,),
-        _is_slowed,
-        Kind.RATE,
-        instead_of=_SLOWDOWN_REASONS,
-    ),
-    Counter("encoder_utilization_percentage", (_ENCODER,), lambda told: told[0], in_mig_mode=False),
-    Counter("decoder_utilization_percentage", (_DECODER,), lambda told: told[0], in_mig_mode=False),
-    Counter("nvlink_receive_bytes", (_NVLINK_RECEIVED,), lambda kib: kib * 1024, Kind.TOTAL),
-    Counter("nvlink_transmit_bytes", (_NVLINK_SENT,), lambda kib: kib * 1024, Kind.TOTAL),
-    Counter("ecc_corrected_errors", (_ECC_CORRECTED,), kind=Kind.TOTAL),
-    Counter("ecc_uncorrected_errors", (_ECC_UNCORRECTED,), kind=Kind.TOTAL),
-    Counter(
+    Reading("throttled_hardware_seconds", (_SLOWDOWN_REASONS,), _is_slowed, Kind.RATE),
+    Reading("encoder_utilization_percentage", (_ENCODER,), _first, in_mig_mode=False),
+    Reading("decoder_utilization_percentage", (_DECODER,), _first, in_mig_mode=False),
+    Reading("nvlink_receive_bytes", (_NVLINK_RECEIVED,), _from_kib, Kind.TOTAL),
+    Reading("nvlink_transmit_bytes", (_NVLINK_SENT,), _from_kib, Kind.TOTAL),
+    Reading("ecc_corrected_errors", (_ECC_CORRECTED,), kind=Kind.TOTAL),
+    Reading("ecc_uncorrected_errors", (_ECC_UNCORRECTED,), kind=Kind.TOTAL),
+    Reading(
         "remapped_rows",
         (_REMAPPED_CORRECTABLE, _REMAPPED_UNCORRECTABLE),
         lambda correctable, uncorrectable: correctable + uncorrectable,
         Kind.TOTAL,
     ),
     # Last, since they wait.
-    Counter("pcie_receive_megabytes_per_second", (_PCIE_RECEIVED,), lambda kb: kb / 1e3),
-    Counter("pcie_transmit_megabytes_per_second", (_PCIE_SENT,), lambda kb: kb / 1e3),
+    Reading("pcie_receive_megabytes_per_second", (_PCIE_RECEIVED,), _from_thousandths),
+    Reading("pcie_transmit_megabytes_per_second", (_PCIE_SENT,), _from_thousandths),
 )
 
 
-class CounterReadings:
-    """The counters of one GPU.
+class DeviceReadings:
+    """The readings of one GPU.
 
     Args:
         device: The GPU.
         in_mig_mode: Whether it is cut into instances.
 
     Attributes:
-        are_only_zeros: Whether the last look found nothing but answers of 0.
+        are_only_zeros: Whether all answers at the last sample were 0.
     """
 
-    def __init__(self, device: GuardedDevice, *, in_mig_mode: bool) -> None:
+    def __init__(self, device: NvmlDevice, *, in_mig_mode: bool) -> None:
         self.are_only_zeros = False
         self._device = device
-        self._counters = [each for each in COUNTERS if each.in_mig_mode or not in_mig_mode]
-        self._zeros: set[str] = (
-            set()
-        )  # readings whose 0, at the last look, meant that there is none
-        asks = [ask for counter in self._counters for ask in counter.asks]
+        self._table = [row for row in READINGS if row.in_mig_mode or not in_mig_mode]
+        self._zeros: set[str] = set()  # readings that are missing since the driver reported 0
+        asks = [ask for row in self._table for ask in row.asks]
         self._fields = list(dict.fromkeys(ask for ask in asks if isinstance(ask, Field)))
         self._totals = {
-            counter: Integral() if counter.kind is Kind.RATE else RisingTotal()
-            for counter in self._counters
-            if counter.kind is not Kind.GAUGE
+            row: Integral() if row.kind is Kind.RATE else RisingTotal()
+            for row in self._table
+            if row.kind is not Kind.GAUGE
         }
 
     def read(self, now_s: float) -> dict[str, float]:
         """Readings by name after `gpu_<index>`: gauges, and totals since the first reading."""
         answers: dict[Any, Any] = dict(self._device.ask_fields(self._fields, now_s))
         asked = list(self._active())
-        for ask in (ask for counter in asked for ask in counter.asks):
+        for ask in (ask for row in asked for ask in row.asks):
             if ask not in answers and isinstance(ask, Call):
                 answers[ask] = self._device.ask(ask, now_s)
         self.are_only_zeros = are_only_zeros(answers)
         if self.are_only_zeros:
             return {}
         readings: dict[str, float] = {}
-        for counter in asked:
-            arguments = [answers.get(ask) for ask in counter.asks]
+        for row in asked:
+            arguments = [answers.get(ask) for ask in row.asks]
             if None in arguments:
                 continue
-            value = counter.value(*arguments)
+            value = row.value(*arguments)
             if value is None:
-                self._zeros.add(counter.reading)
+                self._zeros.add(row.name)
             else:
-                self._zeros.discard(counter.reading)
-                readings[counter.reading] = self._total(counter, value, now_s)
+                self._zeros.discard(row.name)
+                readings[row.name] = self._total(row, value, now_s)
         return readings
 
     def why_missing(self) -> Iterator[tuple[str, str]]:
-        """Each reading that the last look did not have, and why."""
-        for counter in self._active():
-            reasons = [reason for ask in counter.asks if (reason := self._device.why_not(ask))]
+        """Readings that the last sample lacks, and why."""
+        for row in self._active():
+            reasons = [reason for ask in row.asks if (reason := self._device.why_not(ask))]
             if reasons:
-                yield counter.reading, reasons[0]
-            elif counter.reading in self._zeros:
-                yield counter.reading, "the driver reports 0, as it does where there is none"
+                yield row.name, reasons[0]
+            elif row.name in self._zeros:
+                yield row.name, "the driver reports 0, as it does where there is none"
 
     @property
     def has_no_own_memory(self) -> bool:
-        """Whether the GPU has said that it reports no memory, as one does that uses the host's."""
+        """Whether the GPU reports no memory at all, as one that uses the host's."""
         return self._device.has_given_up(MEMORY)
 
-    def _active(self) -> Iterator[Counter]:
+    def _active(self) -> Iterator[Reading]:
         replaced = {
-            counter.instead_of
-            for counter in self._counters
-            if counter.instead_of and self._device.has_given_up(counter.instead_of)
+            row.instead_of
+            for row in self._table
+            if row.instead_of and self._device.has_given_up(row.instead_of)
         }
-        for counter in self._counters:
-            if counter.instead_of is None:
-                if replaced.isdisjoint(counter.asks):
-                    yield counter
-            elif counter.instead_of in replaced:
-                yield counter
+        for row in self._table:
+            if row.instead_of is None:
+                if replaced.isdisjoint(row.asks):
+                    yield row
+            elif row.instead_of in replaced:
+                yield row
 
-    def _total(self, counter: Counter, value: float, now_s: float) -> float:
-        total = self._totals.get(counter)
+    def _total(self, row: Reading, value: float, now_s: float) -> float:
+        total = self._totals.get(row)
         return float(value) if total is None else total.update(value, now_s)

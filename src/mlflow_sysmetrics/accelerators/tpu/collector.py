@@ -6,18 +6,19 @@ import math
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.accelerators.tpu.metrics import (
+from mlflow_sysmetrics.accelerators.contract import Found, Vendor
+from mlflow_sysmetrics.accelerators.tpu.libtpu import (
     DUTY_CYCLE,
     MEMORY_TOTAL,
     MEMORY_USED,
-    open_tpu_metrics,
+    open_libtpu,
 )
-from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.host.errors import Absent, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from mlflow_sysmetrics.accelerators.tpu.metrics import TpuMetrics
+    from mlflow_sysmetrics.accelerators.tpu.libtpu import Libtpu
     from mlflow_sysmetrics.host.host import Host
 
 
@@ -25,11 +26,11 @@ class TpuCollector:
     """Readings of the TPUs that processes use.
 
     Args:
-        metrics: libtpu's services.
+        libtpu: Its services.
     """
 
-    def __init__(self, metrics: TpuMetrics) -> None:
-        self._metrics = metrics
+    def __init__(self, libtpu: Libtpu) -> None:
+        self._libtpu = libtpu
         self._absence: str | None = None
 
     def collect(self) -> dict[str, float]:
@@ -39,7 +40,7 @@ class TpuCollector:
             Unavailable: No process uses a TPU now.
         """
         try:
-            used_bytes = self._metrics.read(MEMORY_USED)
+            used_bytes = self._libtpu.read(MEMORY_USED)
         except Unavailable as reason:
             self._absence = str(reason)
             raise
@@ -49,21 +50,21 @@ class TpuCollector:
             for device, used in used_bytes.items()
         }
         with suppress(Unavailable):
-            for device, size in self._metrics.read(MEMORY_TOTAL).items():
+            for device, size in self._libtpu.read(MEMORY_TOTAL).items():
                 if 0 < size >= used_bytes.get(device, math.inf):
                     share = used_bytes[device] / size
                     readings[f"tpu_{device}/memory_usage_percentage"] = 100 * share
                 elif not used_bytes.get(device):  # 0 of 0 is no reading
                     readings.pop(f"tpu_{device}/memory_usage_megabytes", None)
         with suppress(Unavailable):
-            duty = self._metrics.read(DUTY_CYCLE)
+            duty = self._libtpu.read(DUTY_CYCLE)
             for device, percent in by_device(duty, used_bytes).items():
                 if percent <= 100:  # noqa: PLR2004 - percent
                     readings[f"tpu_{device}/duty_cycle_percentage"] = percent
         return readings
 
     def notes(self) -> list[str]:
-        """Why there were no readings at the last look."""
+        """Why the last sample has no readings."""
         if self._absence is None:
             return []
         return [f"no TPU metrics now: {self._absence}; they come while a process uses the TPU"]
@@ -78,11 +79,11 @@ def open_tpu(host: Host) -> TpuCollector:
     Raises:
         Unavailable: There is no TPU, or no tpu-info to ask for its metrics.
     """
-    return TpuCollector(open_tpu_metrics(host))
+    return TpuCollector(open_libtpu(host))
 
 
 def by_device(by_chip: Mapping[int, float], devices: Collection[int]) -> dict[int, float]:
-    """What is reported of chips, for each of their devices: of TPU v2, v3 and 7x a chip has two."""
+    """Values of chips, given to their devices: a chip of TPU v2, v3 and 7x has two."""
     if not by_chip or len(devices) % len(by_chip):
         return {}
     devices_per_chip = len(devices) // len(by_chip)
@@ -91,3 +92,21 @@ def by_device(by_chip: Mapping[int, float], devices: Collection[int]) -> dict[in
         device: values[position // devices_per_chip]
         for position, device in enumerate(sorted(devices))
     }
+
+
+def probe(host: Host) -> Found:
+    """See whether there are TPUs whose metrics can be asked for.
+
+    Raises:
+        Absent: There is no TPU.
+    """
+    try:
+        open_libtpu(host)
+    except Absent:
+        raise
+    except Unavailable as reason:
+        return Found(silence=reason)
+    return Found()
+
+
+TPU = Vendor("tpu", "libtpu", may_block=True, probe=probe, open=open_tpu)

@@ -8,7 +8,7 @@ import pytest
 from fakes.fake_nvml import h100, process, utilization_sample
 from fakes.simulation import Simulation
 from mlflow_sysmetrics.accelerators.inventory import Address
-from mlflow_sysmetrics.accelerators.nvidia.device import GuardedDevice
+from mlflow_sysmetrics.accelerators.nvidia.device import NvmlDevice
 from mlflow_sysmetrics.accelerators.nvidia.nvml import open_nvml
 from mlflow_sysmetrics.accelerators.nvidia.processes import ProcessReadings
 from mlflow_sysmetrics.accelerators.own_processes import OwnProcesses
@@ -44,7 +44,7 @@ class Bench:
     def __init__(self, gpu: FakeGpu) -> None:
         self.clock = Simulation(began_ms=0)
         self.gpu = gpu
-        self.part = GuardedDevice(open_nvml(Host()), Address(0))
+        self.part = NvmlDevice(open_nvml(Host()), Address(0))
         self.readings = ProcessReadings([self.part], Ours(), self.clock, in_mig_mode=False)
 
     @property
@@ -88,15 +88,6 @@ def test_without_the_list_of_mps_the_other_stands(bench: Bench, failure: str) ->
 
     assert bench.read_at(0)["process_memory_megabytes"] == 1000.0
     assert not list(bench.readings.why_missing())
-
-
-def test_a_driver_before_510_has_another_name_for_each_list(bench: Bench) -> None:
-    bench.gpu.fails("FUNCTION_NOT_FOUND", [_PROCESSES, _MPS_CLIENTS])
-    bench.gpu.answers[f"{_PROCESSES}_v2"] = [process(100, 10**9)]
-    bench.gpu.answers[f"{_MPS_CLIENTS}_v2"] = [process(101, 10**9)]
-
-    assert bench.read_at(0)["process_memory_megabytes"] == 2000.0
-    assert not bench.readings.are_withheld(bench.part)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from fakes.fake_nvml import FakeGpu, h100, load_gpu
 from mlflow_sysmetrics.accelerators.inventory import Address
-from mlflow_sysmetrics.accelerators.nvidia.device import GuardedDevice
+from mlflow_sysmetrics.accelerators.nvidia.device import NvmlDevice
 from mlflow_sysmetrics.accelerators.nvidia.nvml import open_nvml
 from mlflow_sysmetrics.accelerators.nvidia.profiling import ProfilingReadings
 from mlflow_sysmetrics.host.backoff import LONGEST_PAUSE_S
@@ -28,9 +28,9 @@ WHOLE = {
 }
 
 
-def _open(install_nvml: Install, gpu: FakeGpu) -> tuple[FakeNvml, GuardedDevice]:
+def _open(install_nvml: Install, gpu: FakeGpu) -> tuple[FakeNvml, NvmlDevice]:
     module = install_nvml(gpu)
-    return module, GuardedDevice(open_nvml(Host()), Address(0))
+    return module, NvmlDevice(open_nvml(Host()), Address(0))
 
 
 def test_readings_are_over_the_time_between_two_samples(install_nvml: Install) -> None:

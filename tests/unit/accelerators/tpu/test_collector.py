@@ -8,7 +8,7 @@ import pytest
 
 from fakes.fake_libtpu import FakeLibtpu
 from mlflow_sysmetrics.accelerators.tpu.collector import by_device, open_tpu
-from mlflow_sysmetrics.accelerators.tpu.metrics import DUTY_CYCLE, MEMORY_TOTAL, MEMORY_USED, ports
+from mlflow_sysmetrics.accelerators.tpu.libtpu import DUTY_CYCLE, MEMORY_TOTAL, MEMORY_USED, ports
 from mlflow_sysmetrics.catalog import metrics_of
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host

@@ -1,11 +1,14 @@
-"""`Win32_VideoController`, which names the display adapters of a Windows machine."""
+"""`Win32_VideoController`: the display adapters of a Windows machine, where NVML has none."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
+from mlflow_sysmetrics.accelerators.contract import Found
 from mlflow_sysmetrics.accelerators.inventory import Device, Inventory
+from mlflow_sysmetrics.host.errors import Absent, Unavailable
 from mlflow_sysmetrics.sources import ParseError
 
 if TYPE_CHECKING:
@@ -32,14 +35,31 @@ _NO_GPUS = frozenset(
 )
 
 
-def read_win32_video(host: Host) -> Inventory:
-    """The display adapters that are GPUs.
+_VENDORS = re.compile(r"AMD|Radeon|Intel|Qualcomm")
 
-    Raises:
-        Unavailable: PowerShell failed or took too long.
-        ParseError: What it printed is no such list.
+
+def list_adapters(host: Host, without_nvml: Unavailable) -> Found:
+    """The display adapters that are GPUs, none of which reports metrics.
+
+    Args:
+        host: A Windows machine.
+        without_nvml: Why NVML cannot be used.
     """
-    return parse_win32_video(host.run(_COMMAND))
+    try:
+        inventory = parse_win32_video(host.run(_COMMAND))
+    except (Unavailable, ParseError) as failure:
+        return Found(None, without_nvml, list_failure=str(failure))
+    names = [device.name for device in inventory.devices]
+    others = [name for name in names if _VENDORS.search(name)]
+    silence: Unavailable = Absent("no GPU")
+    if any("NVIDIA" in name for name in names):
+        silence = Unavailable(str(without_nvml))
+    elif others:
+        silence = Unavailable(
+            "on Windows only NVIDIA's driver reports figures, not that of "
+            + ", ".join(dict.fromkeys(others))
+        )
+    return Found(inventory, silence)
 
 
 def parse_win32_video(text: str) -> Inventory:
@@ -53,10 +73,10 @@ def parse_win32_video(text: str) -> Inventory:
         ParseError: It is no such JSON.
     """
     if not text.strip():
-        return Inventory(driver=None, cuda=None, devices=())
+        return Inventory()
     try:
-        told = json.loads(text)
-        adapters = [told] if isinstance(told, dict) else told
+        listed = json.loads(text)
+        adapters = [listed] if isinstance(listed, dict) else listed
         cards = [adapter for adapter in adapters if _is_gpu(adapter["Name"].strip())]
         names = [" ".join(card["Name"].split()) for card in cards]
         drivers = {str(card["DriverVersion"]) for card in cards if card.get("DriverVersion")}
@@ -65,7 +85,6 @@ def parse_win32_video(text: str) -> Inventory:
         raise ParseError("a list of Win32_VideoController", text) from error
     return Inventory(
         driver=drivers.pop() if len(drivers) == 1 else None,
-        cuda=None,
         devices=tuple(Device(index, name, None, None) for index, name in enumerate(names)),
     )
 

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.accelerators.drm import Gauge, is_there, present, read_number
+from mlflow_sysmetrics.accelerators.amd.kfd import Node, read_memory_by_pid, read_nodes
+from mlflow_sysmetrics.accelerators.amd.visibility import visible_devices
+from mlflow_sysmetrics.accelerators.drm import (
+    Gauge,
+    is_there,
+    may_use,
+    present,
+    read_cards,
+    read_number,
+)
+from mlflow_sysmetrics.accelerators.hardware import AMD
+from mlflow_sysmetrics.accelerators.sysfs import SysfsGpu, SysfsVendor
 from mlflow_sysmetrics.host.errors import Transient, Unavailable
 from mlflow_sysmetrics.host.files import find_paths
 from mlflow_sysmetrics.sources.kernel_file import read_kernel_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mlflow_sysmetrics.accelerators.drm import Card
@@ -18,7 +31,7 @@ if TYPE_CHECKING:
 
 DRIVER = "amdgpu"
 
-READINGS = (
+_READINGS = (
     "utilization_percentage",
     "memory_controller_utilization_percentage",
     "memory_usage_megabytes",
@@ -31,17 +44,47 @@ READINGS = (
     "sm_clock_megahertz",
     "memory_clock_megahertz",
 )
-"""What the driver has files for, on the GPUs that have all."""
 
-EVERY_GPU_HAS = {
+_ALWAYS_THERE = {
     "utilization_percentage": "gpu_busy_percent",
     "memory_usage_megabytes": "mem_info_vram_used",
 }
-"""Readings, and their files, that only a virtual function or a masked /sys lacks."""
+"""Only a virtual function or a masked /sys lacks these."""
 
 _UNIQUE_ID = re.compile(r"[0-9a-f]{1,16}")
 
 _PWM_TO_PERCENT = 100 / 255
+
+
+def find_gpus(host: Host) -> list[SysfsGpu]:
+    """The host's GPUs, by their PCI addresses."""
+    cards = read_cards(host, (DRIVER,))
+    nodes = read_nodes(host) if cards else ()
+    visible = _visible_slots(host, cards, nodes)
+    return [_gpu(host, card, nodes, is_visible=card.slot in visible) for card in cards]
+
+
+def _gpu(host: Host, card: Card, nodes: Sequence[Node], *, is_visible: bool) -> SysfsGpu:
+    kfd_ids = [node.kfd_id for node in nodes if node.slot == card.slot]
+    size_bytes = read_number(card.device / "mem_info_vram_total")
+    return SysfsGpu(
+        card,
+        is_visible=is_visible,
+        is_integrated=_is_integrated(card),
+        gauges=find_gauges(card),
+        memory_bytes=size_bytes or None,
+        uuid=unique_id(card),
+        memory_by_pid=partial(read_memory_by_pid, host, kfd_ids) if kfd_ids else None,
+        has_zero_memory=size_bytes == 0,
+    )
+
+
+def _visible_slots(host: Host, cards: Sequence[Card], nodes: Sequence[Node]) -> set[str]:
+    """ROCm counts KFD's nodes, so every part of a GPU; without KFD the cards stand for them."""
+    devices = nodes or [Node("", card.slot, card.render_node, unique_id(card)) for card in cards]
+    usable = [device for device in devices if may_use(host, device.render_node)] or devices
+    ids = [device.unique_id for device in usable]
+    return {usable[position].slot for position in visible_devices(host.environ, ids)}
 
 
 def find_gauges(card: Card) -> dict[str, Gauge]:
@@ -90,17 +133,7 @@ def _labelled(hwmon: Path, kind: str, scale: float) -> dict[str, Gauge]:
     return gauges
 
 
-def has_zero_memory(card: Card) -> bool:
-    """Whether the driver reports a memory of size 0: then there is no use of it to report."""
-    return read_number(card.device / "mem_info_vram_total") == 0
-
-
-def memory_bytes(card: Card) -> int | None:
-    """Size of its own memory; of an APU, what the firmware set aside. None where not reported."""
-    return read_number(card.device / "mem_info_vram_total") or None
-
-
-def is_integrated(card: Card) -> bool:
+def _is_integrated(card: Card) -> bool:
     """Whether it is part of a CPU, as far as is known: it has no memory of its own to meter."""
     if is_there(card.device / "mem_busy_percent"):
         return False
@@ -113,7 +146,7 @@ def unique_id(card: Card) -> str | None:
     return f"GPU-{digits:0>16}" if _UNIQUE_ID.fullmatch(digits) else None
 
 
-def read_amdgpu_version(host: Host) -> str | None:
+def _read_version(host: Host) -> str | None:
     """Version of the driver that comes with ROCm; None of the kernel's own, which has none."""
     return host.read_text_or_empty("sys/module/amdgpu/version") or None
 
@@ -130,3 +163,15 @@ def _text(path: Path) -> str | None:
         raise
     except Unavailable:
         return None
+
+
+AMD_GPUS = SysfsVendor(
+    "amd",
+    AMD,
+    (DRIVER,),
+    _READINGS,
+    find_gpus,
+    _ALWAYS_THERE,
+    _read_version,
+    "which processes use GPU {} is not known: the kernel's compute driver (KFD) lacks it",
+)

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.accelerators.drm import Gauge, is_there, present, read_number
+from mlflow_sysmetrics.accelerators.drm import (
+    Gauge,
+    is_there,
+    may_use,
+    present,
+    read_cards,
+    read_number,
+)
+from mlflow_sysmetrics.accelerators.hardware import INTEGRATED_AT, INTEL
+from mlflow_sysmetrics.accelerators.intel.visibility import visible_devices
+from mlflow_sysmetrics.accelerators.sysfs import SysfsGpu, SysfsVendor
 from mlflow_sysmetrics.host.files import find_paths
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflow_sysmetrics.accelerators.drm import Card
+    from mlflow_sysmetrics.host.host import Host
 
 DRIVERS = ("xe", "i915")
 
-READINGS = (
+_READINGS = (
     "utilization_percentage",
     "energy_joules",
     "power_limit_watts",
@@ -22,12 +33,28 @@ READINGS = (
     "memory_temperature_celsius",
     "sm_clock_megahertz",
 )
-"""What the drivers have files for, on the GPUs that have all."""
-
-_INTEGRATED_AT = "0000:00:02.0"  # on every platform that has one
 
 _CHANNELS = ("1", "2")
 """Of power and energy: the whole card, and the package, which is all that some cards meter."""
+
+
+def find_gpus(host: Host) -> list[SysfsGpu]:
+    """The host's GPUs, by their PCI addresses; as in Level Zero, an integrated one is the last."""
+    cards = sorted(read_cards(host, DRIVERS), key=_is_integrated)
+    usable = [card for card in cards if may_use(host, card.render_node)] or cards
+    positions = visible_devices(host.environ, [_count_tiles(card) for card in usable])
+    visible = [usable[position] for position in positions]
+    return [
+        SysfsGpu(
+            card,
+            is_visible=card in visible,
+            is_integrated=_is_integrated(card),
+            gauges=find_gauges(card),
+            memory_bytes=_memory_bytes(card),
+            idle_counters=_find_idle_counters(card),
+        )
+        for card in cards
+    ]
 
 
 def find_gauges(card: Card) -> dict[str, Gauge]:
@@ -46,7 +73,7 @@ def find_gauges(card: Card) -> dict[str, Gauge]:
     return present({name: gauge for name, gauge in gauges.items() if gauge is not None})
 
 
-def find_idle_counters(card: Card) -> list[Path]:
+def _find_idle_counters(card: Card) -> list[Path]:
     """Where the kernel counts the milliseconds that each tile's main engines (GT 0) slept.
 
     Sleep is the state RC6 or C6: the clock of compute, copy and render engines is off. Media
@@ -58,7 +85,7 @@ def find_idle_counters(card: Card) -> list[Path]:
     return [path for place in places if is_there(path := card.directory / place)][:1]
 
 
-def memory_bytes(card: Card) -> int | None:
+def _memory_bytes(card: Card) -> int | None:
     """Size of its own memory; None where not reported, as by i915, and where it has none."""
     sizes = [
         read_number(path) for path in find_paths(card.device, "tile*/physical_vram_size_bytes")
@@ -66,14 +93,14 @@ def memory_bytes(card: Card) -> int | None:
     return sum(size for size in sizes if size) or None
 
 
-def count_tiles(card: Card) -> int:
+def _count_tiles(card: Card) -> int:
     """Into how many devices Level Zero may divide it."""
     return max(1, len(find_paths(card.device, "tile[0-9]*")))
 
 
-def is_integrated(card: Card) -> bool:
+def _is_integrated(card: Card) -> bool:
     """Whether it is part of a CPU."""
-    return card.pci.address == _INTEGRATED_AT
+    return card.pci.address == INTEGRATED_AT
 
 
 def _clock_files(card: Card) -> list[Path]:
@@ -93,3 +120,6 @@ def _channel(hwmon: Path) -> str:
 
 def _first(paths: list[Path], scale: float = 1.0) -> Gauge | None:
     return next((Gauge(path, scale) for path in paths if is_there(path)), None)
+
+
+INTEL_GPUS = SysfsVendor("intel", INTEL, DRIVERS, _READINGS, find_gpus)

@@ -8,7 +8,7 @@ from mlflow_sysmetrics.accelerators.inventory import Address
 from mlflow_sysmetrics.accelerators.nvidia.nvml import (
     Call,
     Code,
-    NothingToTellError,
+    NoDataError,
     NotSupportedError,
     NvmlError,
 )
@@ -86,7 +86,7 @@ def _order(failure: NvmlError) -> int:
     """The failure that says most comes first."""
     if isinstance(failure, NotSupportedError):
         return 2
-    return int(isinstance(failure, NothingToTellError))
+    return int(isinstance(failure, NoDataError))
 
 
 def _figure(answer: Any) -> Any:  # noqa: ANN401 - an int, or a struct of pynvml

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mlflow_sysmetrics.accelerators.inventory import Address, Device, Inventory, MigInstance
-from mlflow_sysmetrics.accelerators.visibility import (
+from mlflow_sysmetrics.accelerators.nvidia.visibility import (
     order_is_uncertain,
     parse_cuda_visible_devices,
     parse_nvidia_visible_devices,

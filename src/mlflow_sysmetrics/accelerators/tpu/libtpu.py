@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mlflow_sysmetrics.accelerators.hardware import GOOGLE, read_pci_devices
 from mlflow_sysmetrics.host.errors import Absent, Unavailable, import_failure
 from mlflow_sysmetrics.host.files import find_paths
 from mlflow_sysmetrics.sources import MOST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
     from types import ModuleType
 
     from mlflow_sysmetrics.host.host import Host
@@ -31,30 +31,29 @@ _MODULES = (
 
 _DEFAULT_PORT = "8431"
 _TIMEOUT_S = 0.5
-_GOOGLE = "0x1ae0"
-_NO_TPUS = ("0x01", "0x02")  # the PCI classes of storage and network: Google's VMs have theirs
+_NOT_TPUS = ("0x01", "0x02")  # the PCI classes of storage and network: Google's VMs have theirs
 
 
-def open_tpu_metrics(host: Host) -> TpuMetrics:
-    """Open the metrics services of a host's TPUs.
+def open_libtpu(host: Host) -> Libtpu:
+    """The metrics services of a host's TPUs.
 
     Raises:
         Absent: There is no TPU.
         Unavailable: There is no tpu-info to ask the services with.
     """
-    if not has_tpu(host):
+    if not _has_tpu(host):
         raise Absent("no TPU")
     try:
         grpc, messages, service = map(importlib.import_module, _MODULES)
     except Exception as error:  # a broken install raises whatever it likes
         raise import_failure("tpu-info", error, "pip install tpu-info") from error
-    return TpuMetrics(grpc, messages, service, ports(host.environ))
+    return Libtpu(grpc, messages, service, ports(host.environ))
 
 
-class TpuMetrics:
+class Libtpu:
     """The metrics services of this host.
 
-    A connection is made for each question and closed with it: none is open while a process forks.
+    Every request has a connection of its own, so that none is open while a process forks.
 
     Args:
         grpc: The module.
@@ -96,20 +95,21 @@ class TpuMetrics:
             return parse_response(stub.GetRuntimeMetric(request, timeout=_TIMEOUT_S))
 
 
-def has_tpu(host: Host) -> bool:
+def _has_tpu(host: Host) -> bool:
     """Whether the host has a PCI device of Google's that is neither a disk nor a network card.
 
     Or a device file of the driver for TPUs up to v4; upstream's are in a folder, `/dev/accel/`.
     """
     if find_paths(host.root, "dev/accel[0-9]*"):
         return True
-    return any(_is_tpu(host, path) for path in find_paths(host.sysfs, "bus/pci/devices/*"))
+    classes = [device.pci_class for device in read_pci_devices(host, GOOGLE)]
+    return any(bool(name) and not name.startswith(_NOT_TPUS) for name in classes)
 
 
 def ports(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Where processes that use TPUs answer: as the variable says that makes libtpu listen."""
-    told = environ.get("TPU_RUNTIME_METRICS_PORTS", "").split(",")
-    return tuple(port.strip() for port in told if port.strip().isdecimal()) or (_DEFAULT_PORT,)
+    named = environ.get("TPU_RUNTIME_METRICS_PORTS", "").split(",")
+    return tuple(port.strip() for port in named if port.strip().isdecimal()) or (_DEFAULT_PORT,)
 
 
 def parse_response(response: Any) -> dict[int, float]:  # noqa: ANN401 - a message of tpu-info's
@@ -122,13 +122,6 @@ def parse_response(response: Any) -> dict[int, float]:  # noqa: ANN401 - a messa
         for metric in response.metric.metrics
     }
     return {device: value for device, value in values.items() if 0 <= value < MOST}
-
-
-def _is_tpu(host: Host, device: Path) -> bool:
-    if host.read_text_or_empty(device / "vendor") != _GOOGLE:
-        return False
-    pci_class = host.read_text_or_empty(device / "class")
-    return bool(pci_class) and not pci_class.startswith(_NO_TPUS)
 
 
 def _why(error: Any) -> str:  # noqa: ANN401 - gRPC raises what is both an error and a call

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_sysmetrics.accelerators.inventory import Device, Inventory
-from mlflow_sysmetrics.accelerators.windows.video import parse_win32_video
+from mlflow_sysmetrics.accelerators.windows.adapters import parse_win32_video
 from mlflow_sysmetrics.sources import ParseError
 
 COMMANDS = Path(__file__).parents[3] / "data/commands"
