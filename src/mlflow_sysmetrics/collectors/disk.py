@@ -171,13 +171,14 @@ def _working_space() -> Iterator[_Space]:
 
 
 def _transfer_source(host: Host, diskstats: KernelFile) -> Callable[[], dict[str, DiskBytes]]:
-    physical: dict[str, bool] = {}
+    physical: set[str] = set()
+    others: set[str] = set()
 
     def transfers() -> dict[str, DiskBytes]:
-        disks = diskstats.parsed(parse_diskstats)
-        for name in disks.keys() - physical.keys():
-            physical[name] = is_physical_disk(host, name)
-        return {name: disk for name, disk in disks.items() if physical[name]}
+        disks = diskstats.parsed(lambda text: parse_diskstats(text, but=others))
+        for name in disks.keys() - physical:
+            (physical if is_physical_disk(host, name) else others).add(name)
+        return {name: disk for name, disk in disks.items() if name in physical}
 
     return transfers
 

@@ -90,6 +90,10 @@ class ProcessTreeCollector(Collector):
         """What it does not report, and why."""
         return self._subjects.notes()
 
+    def close(self) -> None:
+        """Let go of the processes; may be called twice."""
+        self._source.close()
+
     def _gauges(self, uses: list[ProcessUse]) -> dict[str, float]:
         fds = [use.fds for use in uses if use.fds is not None]
         gauges: dict[str, float] = {

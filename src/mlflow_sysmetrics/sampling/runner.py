@@ -18,7 +18,7 @@ from mlflow_sysmetrics.host.errors import (
 )
 from mlflow_sysmetrics.log import logger, warn_of_shortage
 from mlflow_sysmetrics.sampling.window import Readings
-from mlflow_sysmetrics.sources.plausible import is_plausible
+from mlflow_sysmetrics.sources.plausible import most_plausible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,13 +156,15 @@ class CollectorRunner:
         collector = self._collector
         if collector is None:
             return None
-        if is_last and isinstance(collector, HasLastSample):
-            collector.expect_last()
-        if not (is_last or self._is_affordable()):
+        now_s = self._host.clock.now_s()  # counters are read first, what takes long (USS) after
+        if is_last:
+            if isinstance(collector, HasLastSample):
+                collector.expect_last()
+        elif not self._budget.allows(self.cost_s, now_s):
+            self._say_stretched()
             return None
-        read_s = self._host.clock.now_s()  # counters are read first, what takes long (USS) after
         values = self._values_of(collector)
-        return Readings(read_s, values) if values else None
+        return Readings(now_s, values) if values else None
 
     def notes(self) -> list[str]:
         """What it does not report, and why."""
@@ -179,9 +181,7 @@ class CollectorRunner:
         except Exception as error:  # noqa: BLE001 - each part fails alone
             logger.debug("closing %s: %r", self.name, error)
 
-    def _is_affordable(self) -> bool:
-        if self._budget.allows(self.cost_s, self._host.clock.now_s()):
-            return True
+    def _say_stretched(self) -> None:
         if not self._is_stretched:
             self._is_stretched = True
             logger.info(
@@ -189,20 +189,12 @@ class CollectorRunner:
                 self.name,
                 self.cost_s * 1e3,
             )
-        return False
-
-    def _plausible(self, values: dict[str, float]) -> dict[str, float]:
-        """The values without those that no machine has."""
-        odd = [name for name, value in values.items() if not is_plausible(name, value)]
-        for name in odd:
-            logger.debug("%s is left out: it cannot be %r", name, values[name])
-        return {name: value for name, value in values.items() if name not in odd} if odd else values
 
     def _values_of(self, collector: Collector) -> dict[str, float]:
         began_s = time.thread_time()
         self.is_gone = False
         try:
-            return self._plausible(collector.collect())
+            return _plausible(collector.collect())
         except Unavailable as reason:
             self.is_gone = not isinstance(reason, Transient)
             logger.debug("no %s readings this time: %s", self.name, reason)
@@ -220,3 +212,11 @@ class CollectorRunner:
             self.cost_s = time.thread_time() - began_s
             self._budget.spend(self.cost_s)
         return {}
+
+
+def _plausible(values: dict[str, float]) -> dict[str, float]:
+    """The values without those that no machine has."""
+    odd = [name for name, value in values.items() if not 0 <= value <= most_plausible(name)]
+    for name in odd:
+        logger.debug("%s is left out: it cannot be %r", name, values[name])
+    return {name: value for name, value in values.items() if name not in odd} if odd else values

@@ -79,7 +79,7 @@ class KernelFile:
         except OSError as error:
             raise unavailable(self.path, error) from error
         try:
-            return parse(decode(content))
+            return parse(content.decode("utf-8", "replace"))
         except ParseError:
             self.close()  # in case that the program closed it, and opened another
             raise
@@ -91,11 +91,9 @@ class KernelFile:
             os.close(descriptor)
 
     def _read_from(self, descriptor: int) -> bytes:
-        if not self._is_long:
-            return os.pread(descriptor, _MOST_BYTES, 0).rstrip(b"\0")
-        content = b""
-        while chunk := os.pread(descriptor, _CHUNK_BYTES, len(content)):
-            content += chunk
+        content = os.pread(descriptor, _MOST_BYTES, 0)
+        while self._is_long and (more := os.pread(descriptor, _CHUNK_BYTES, len(content))):
+            content += more
         return content.rstrip(b"\0")
 
 

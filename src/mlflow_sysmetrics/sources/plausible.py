@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 _MOST = {
     "percentage": 1000.0,  # of shared memory, a power limit, a fan's usual speed
     "watts": 1e6,
@@ -14,8 +16,14 @@ _MOST = {
 _MOST_OTHERWISE = float(1 << 63)
 
 
+@cache
+def most_plausible(reading: str) -> float:
+    """The most that a reading can be; none can be negative or NaN."""
+    if reading.endswith("utilization_percentage"):
+        return 100.0
+    return _MOST.get(reading.rpartition("_")[2], _MOST_OTHERWISE)
+
+
 def is_plausible(reading: str, value: float) -> bool:
     """Whether a reading can be true: not negative, not NaN, not beyond all measure."""
-    if reading.endswith("utilization_percentage"):
-        return 0 <= value <= 100  # noqa: PLR2004 - percent
-    return 0 <= value < _MOST.get(reading.rpartition("_")[2], _MOST_OTHERWISE)
+    return 0 <= value <= most_plausible(reading)

@@ -1,11 +1,11 @@
 """Which processes have joined a tree since the last look, from /proc.
 
-The kernel lists a process's children only where it was built so (`CONFIG_PROC_CHILDREN`), and
-then in one file for each thread. So there are two ways, and the cheaper is taken: ask each thread
-of the tree, or list all processes and read the parents of those never seen before. Only those
-need be asked that have run since the last look: nobody else can have got a child, unless another
-process of the tree has ended. And there is no need for either way while the last pid that was
-given out is still the same.
+The kernel gives out pids in order, and says which was the last: those given out since the last look
+are all that can be new. Where that is not told, or they are many, there are two ways, and the
+cheaper is taken: ask each thread of the tree for its children, which the kernel lists only where it
+was built so (`CONFIG_PROC_CHILDREN`), or list all processes and read the parents of those never
+seen before. Only those need be asked that have run since the last look: nobody else can have got a
+child, unless another process of the tree has ended.
 """
 
 # A Path costs as much as the read itself, at every tick.
@@ -17,21 +17,29 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.sources.kernel_file import read_kernel_file, read_long_kernel_file
+from mlflow_sysmetrics.sources import ParseError
+from mlflow_sysmetrics.sources.kernel_file import (
+    KernelFile,
+    read_kernel_file,
+    read_long_kernel_file,
+)
 from mlflow_sysmetrics.sources.proc_clock import shares_pids
 from mlflow_sysmetrics.sources.proc_listing import Listing
-from mlflow_sysmetrics.sources.proc_pid import UNREADABLE
+from mlflow_sysmetrics.sources.proc_pid import UNREADABLE, is_thread, parse_stat
 from mlflow_sysmetrics.sources.proc_strays import Strays
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from mlflow_sysmetrics.host.host import Host
 
 _PID = re.compile(rb"[0-9]{1,10}")
 
 _FULL_LOOKS_APART = 8
-"""Ask all after so many ticks anyhow: a list of children may miss one as another exits."""
+"""Ask all after so many ticks anyhow: a process may come to be just as it is looked for."""
+
+_MOST_PIDS = 64
+"""With more pids given out since the last look, the other ways are cheaper."""
 
 _THREAD_COST = 10
 """Asking one thread for its children costs as much as listing so many processes."""
@@ -48,9 +56,9 @@ class ProcessDiscovery:
     def __init__(self, host: Host, root_pid: int) -> None:
         self._proc = os.fspath(host.procfs)
         self._tells_children = os.path.exists(f"{self._proc}/{root_pid}/task/{root_pid}/children")
-        self._tells_last_pid = _tells_last_pid(host)
-        self._last_pid: bytes | None = None
-        self._last_pid_looked_at: bytes | None = None
+        self._loadavg = KernelFile(f"{self._proc}/loadavg") if _tells_last_pid(host) else None
+        self._last_pid: int | None = None
+        self._last_pid_looked_at: int | None = None
         self._somebody_ended = False
         self._ticks_since_full_look = _FULL_LOOKS_APART
         self._listing = Listing(self._proc)
@@ -58,7 +66,7 @@ class ProcessDiscovery:
 
     def prepare(self) -> None:
         """To be called before it is looked who is awake: what is born later shows next time."""
-        self._last_pid = self._read_last_pid() if self._tells_last_pid else None
+        self._last_pid = self._read_last_pid()
 
     def find(self, threads: Mapping[int, int], awake: Collection[int]) -> list[int]:
         """The processes that are in the tree and not among its known members, parents first.
@@ -69,12 +77,13 @@ class ProcessDiscovery:
         """
         self._ticks_since_full_look += 1
         is_full = self._somebody_ended or self._ticks_since_full_look >= _FULL_LOOKS_APART
-        if not is_full and self._last_pid and self._last_pid == self._last_pid_looked_at:
-            return []
+        given_out = self._pids_given_out()
+        self._last_pid_looked_at = self._last_pid
+        if given_out is not None and not is_full:
+            return self._among(given_out, threads) if given_out else []
         if is_full:
             self._somebody_ended = False
             self._ticks_since_full_look = 0
-        self._last_pid_looked_at = self._last_pid
         asked = threads.keys() if is_full else awake
         cost = sum(threads[pid] for pid in asked) * _THREAD_COST
         if self._tells_children and cost < self._processes_on_host():
@@ -83,18 +92,51 @@ class ProcessDiscovery:
             newcomers = self._by_listing(threads)
         return newcomers + self._find_strays({*threads, *newcomers})
 
+    def close(self) -> None:
+        """Close what is open; may be called twice."""
+        if self._loadavg is not None:
+            self._loadavg.close()
+
     def forget(self, pid: int) -> None:
         """A member has ended: its pid may be another's, its children have another parent."""
         self._listing.forget(pid)
         self._somebody_ended = True
 
-    def _read_last_pid(self) -> bytes | None:
-        """None where it cannot be read now."""
-        try:
-            last_pid = read_kernel_file(f"{self._proc}/loadavg").split()[-1]
-        except (OSError, IndexError):
+    def _read_last_pid(self) -> int | None:
+        """None where it is not told, or cannot be read now."""
+        if self._loadavg is None:
             return None
-        return last_pid if last_pid.isdigit() else None
+        try:
+            return int(self._loadavg.read().split()[-1])
+        except (OSError, IndexError, ValueError):
+            return None
+
+    def _pids_given_out(self) -> range | None:
+        """Those given out since the last look; None where that is not known, or are many."""
+        before, now = self._last_pid_looked_at, self._last_pid
+        if before is None or now is None or not before <= now <= before + _MOST_PIDS:
+            return None
+        return range(before + 1, now + 1)
+
+    def _among(self, pids: Iterable[int], members: Collection[int]) -> list[int]:
+        """Those of these that are in the tree; most are threads, or have ended."""
+        tree = set(members)
+        newcomers: list[int] = []
+        may_be_stray = False
+        for pid in pids:
+            try:
+                line = read_kernel_file(f"{self._proc}/{pid}/stat")
+                parent = parse_stat(line).parent_pid
+            except (*UNREADABLE, ParseError):
+                continue
+            if pid in tree or is_thread(line):
+                continue
+            if parent in tree:
+                newcomers.append(pid)
+                tree.add(pid)
+            else:
+                may_be_stray = may_be_stray or self._strays.may_be(parent)
+        return newcomers + self._find_strays(tree) if may_be_stray else newcomers
 
     def _find_strays(self, members: Collection[int]) -> list[int]:
         """The orphans that the tree has left behind, and what descends from them."""

@@ -20,6 +20,7 @@ UNREADABLE = (FileNotFoundError, ProcessLookupError, PermissionError)
 """How reading fails where the process has ended, before or after opening, or is another user's."""
 
 _LAST_STAT_FIELD = 19  # starttime, counted from the state
+_EXIT_SIGNAL_FIELD = 35
 _MOST_TICKS = 1 << 50
 _STATM = re.compile(rb"([0-9]{1,12}) ([0-9]{1,12}) ")  # up to 4 PB, in pages
 _IO = re.compile(rb"^(read_bytes|write_bytes|cancelled_write_bytes): (\d{1,20})$", re.MULTILINE)
@@ -69,6 +70,15 @@ def parse_stat(line: bytes) -> Stat:
     if min(stat) < 0 or max(stat) > _MOST_TICKS:
         raise ParseError("/proc/<pid>/stat", _text(line))
     return stat
+
+
+def is_thread(line: bytes) -> bool:
+    """Whether a line as above is that of a thread, which /proc shows by its id, unlisted.
+
+    The kernel sends no signal when one ends that is not the first of its process.
+    """
+    fields = line[line.rfind(b")") + 2 :].split(b" ", _EXIT_SIGNAL_FIELD + 1)
+    return len(fields) > _EXIT_SIGNAL_FIELD and fields[_EXIT_SIGNAL_FIELD] == b"-1"
 
 
 def parse_statm(line: bytes) -> tuple[int, int]:

@@ -86,6 +86,10 @@ class Strays:
         self._cgroup = ""
         self._container: Collection[int] = _NOBODY
 
+    def may_be(self, parent_pid: int) -> bool:
+        """Whether a new process may be an orphan of the tree, by who its parent is."""
+        return parent_pid in self._ancestors
+
     def find(self, members: Collection[int]) -> list[int]:
         """The orphans that are the tree's, in the order of their start.
 

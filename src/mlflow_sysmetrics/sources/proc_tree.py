@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from mlflow_sysmetrics.host.errors import Transient, Unavailable
 from mlflow_sysmetrics.host.file_helper import helper_pids
 from mlflow_sysmetrics.sources import ParseError
-from mlflow_sysmetrics.sources.kernel_file import read_kernel_file
+from mlflow_sysmetrics.sources.kernel_file import KernelFile, read_kernel_file
 from mlflow_sysmetrics.sources.own_cgroup import OwnCgroup
 from mlflow_sysmetrics.sources.proc_clock import has_cpu_clocks, process_clock_ns
 from mlflow_sysmetrics.sources.proc_discovery import ProcessDiscovery
@@ -72,18 +72,32 @@ class ProcTree:
         # From Linux 6.2 on the size of a real `fd` directory is the number of its entries.
         self._fd_size_may_count = host.root == Path("/")
         self._root_pid = root_pid
+        # Descriptors are the training's, and scarce: they are kept open for one process alone.
+        self._of_root = {
+            name: KernelFile(f"{self._proc}/{root_pid}/{name}") for name in ("stat", "statm", "io")
+        }
         self._newcomers = ProcessDiscovery(host, root_pid) if children else None
         self._has_cpu_clocks = has_cpu_clocks(host)
         self._tick = 0
         self._somebody_ended = False
-        root = self._read(root_pid, None)
+        self._cgroup: OwnCgroup | None = None
+        try:
+            root = self._read(root_pid, None)
+        except BaseException:
+            self.close()
+            raise
         if root is None:
             raise Unavailable(f"there is no process {root_pid}")
         self._members = {root_pid: root}
-        self._cgroup: OwnCgroup | None = None
         if children:
             with suppress(Unavailable):
                 self._cgroup = OwnCgroup(host)
+
+    def close(self) -> None:
+        """Close what is open; may be called twice."""
+        for part in (self._cgroup, self._newcomers, *self._of_root.values()):
+            if part is not None:
+                part.close()
 
     def now(self) -> float:
         """Whole ticks since the machine started."""
@@ -167,7 +181,7 @@ class ProcTree:
         if has_slept and may_rest and not self._somebody_ended:
             return known
         try:
-            line = read_kernel_file(f"{self._proc}/{pid}/stat")
+            line = self._read_file(pid, "stat")
             if known and may_rest and line == known.stat_line:
                 return known._replace(clock_ns=clock_ns)
             stat = parse_stat(line)
@@ -207,29 +221,22 @@ class ProcTree:
 
     def _holdings_of(self, pid: int, threads: int) -> _Holdings:
         """Of a process; zeros if it is ending."""
-        holdings = self._holdings_in(f"{self._proc}/{pid}")
+        fds = self._fds_in(f"{self._proc}/{pid}/fd")
+        # Memory is what it gives up first: if that is there afterwards, the descriptors were too.
+        holdings = _holdings(fds, self._read_file(pid, "statm"))
         if holdings is None and threads > 1:  # the main thread has ended before others
             tasks = f"{self._proc}/{pid}/task"
             for thread in os.listdir(tasks):
                 with suppress(*UNREADABLE):
-                    holdings = holdings or self._holdings_in(f"{tasks}/{thread}")
+                    fds = self._fds_in(f"{tasks}/{thread}/fd")
+                    statm = read_kernel_file(f"{tasks}/{thread}/statm")
+                    holdings = holdings or _holdings(fds, statm)
         return holdings or (0, 0, 0)
-
-    def _holdings_in(self, folder: str) -> _Holdings | None:
-        """As above, of one thread; None where it has given up its memory."""
-        # Memory is what it gives up first: if that is there afterwards, the descriptors were too.
-        fds = self._fds_in(f"{folder}/fd")
-        statm = read_kernel_file(f"{folder}/statm")
-        try:
-            vms_bytes, rss_bytes = parse_statm(statm)
-        except ParseError:
-            return fds, None, None
-        return (fds, vms_bytes, rss_bytes) if vms_bytes else None
 
     def _transfers_of(self, pid: int) -> tuple[int, int, int] | None:
         """As `parse_io`; None for another user's process, or a kernel that keeps none."""
         try:
-            return parse_io(read_kernel_file(f"{self._proc}/{pid}/io"))
+            return parse_io(self._read_file(pid, "io"))
         except (*UNREADABLE, ParseError):
             return None
 
@@ -240,3 +247,17 @@ class ProcTree:
             return size or len(os.listdir(path))
         except UNREADABLE:
             return None
+
+    def _read_file(self, pid: int, name: str) -> bytes:
+        if pid == self._root_pid:
+            return self._of_root[name].read()
+        return read_kernel_file(f"{self._proc}/{pid}/{name}")
+
+
+def _holdings(fds: int | None, statm: bytes) -> _Holdings | None:
+    """What a thread holds; None where it has given up its memory."""
+    try:
+        vms_bytes, rss_bytes = parse_statm(statm)
+    except ParseError:
+        return fds, None, None
+    return (fds, vms_bytes, rss_bytes) if vms_bytes else None

@@ -79,3 +79,6 @@ class ProcessSource(Protocol):
 
     def private_memory(self) -> PrivateMemory | None:
         """Over the processes of the last sample; dear. None where none may be read."""
+
+    def close(self) -> None:
+        """Let go of what is held; may be called twice."""

@@ -64,6 +64,9 @@ class PsutilTree:
         """Nobody counts it."""
         return None
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def private_memory(self) -> PrivateMemory | None:
         """USS where the system reports it; it has no PSS."""
         found = [memory for process in self._members if (memory := _uss_bytes_of(process))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from fakes.fake_proc import FakeProc
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sources import proc_discovery, proc_listing, proc_tree
+from mlflow_sysmetrics.sources.kernel_file import KernelFile
 from mlflow_sysmetrics.sources.proc_discovery import ProcessDiscovery
 from mlflow_sysmetrics.sources.proc_pid import CLOCK_TICKS, PAGE_BYTES
 from mlflow_sysmetrics.sources.proc_tree import ProcTree
@@ -146,24 +148,81 @@ def test_a_process_that_ends_while_its_children_are_asked_for_has_none(
     assert pids(ProcTree(proc.host, ROOT)) == [ROOT]
 
 
+class LastPid:
+    """Lets the kernel have given out pids up to one."""
+
+    def __init__(self, mocker: MockerFixture) -> None:
+        self.is_now = 0
+        mocker.patch.object(ProcessDiscovery, "_read_last_pid", side_effect=lambda: self.is_now)
+
+
+@pytest.fixture
+def last_pid(mocker: MockerFixture) -> LastPid:
+    return LastPid(mocker)
+
+
 def test_there_is_no_look_while_no_pid_was_given_out_but_for_every_eighth_time(
-    mocker: MockerFixture,
+    proc: FakeProc, mocker: MockerFixture, last_pid: LastPid
 ) -> None:
-    look = mocker.patch.object(ProcessDiscovery, "_by_listing", return_value=[])
-    mocker.patch.object(ProcessDiscovery, "_by_children", look)
-    newcomers = ProcessDiscovery(Host(), os.getpid())
-    newcomers._tells_last_pid = True
-    mocker.patch.object(proc_discovery, "read_kernel_file", return_value=b"0 0 0 1/9 77\n")
+    look = mocker.spy(ProcessDiscovery, "_by_listing")
+    read = mocker.spy(proc_discovery, "read_kernel_file")
+    newcomers = ProcessDiscovery(proc.host, ROOT)
+    last_pid.is_now = 77
 
     for _ in range(9):
         newcomers.prepare()
-        newcomers.find({os.getpid(): 1}, [])
-    assert look.call_count == 2
+        newcomers.find({ROOT: 1}, [])
 
-    mocker.patch.object(proc_discovery, "read_kernel_file", return_value=b"0 0 0 1/9 78\n")
-    newcomers.prepare()
-    newcomers.find({os.getpid(): 1}, [])
-    assert look.call_count == 3
+    assert look.call_count == 2
+    assert not read.called
+
+
+def test_only_the_pids_given_out_since_the_last_look_are_looked_at(
+    proc: FakeProc, mocker: MockerFixture, last_pid: LastPid
+) -> None:
+    last_pid.is_now = 69
+    tree = ProcTree(proc.host, ROOT)
+    tree.sample()
+    look = mocker.spy(ProcessDiscovery, "_by_listing")
+    proc.run(70, parent=ROOT)
+    proc.run(71, parent=70)
+    proc.run(72, parent=1)
+    proc.run(74, parent=ROOT)  # after it was looked which pid is the last
+
+    last_pid.is_now = 73
+    assert pids(tree) == [ROOT, 70, 71]
+    last_pid.is_now = 74
+    assert pids(tree) == [ROOT, 70, 71, 74]
+    assert not look.called
+
+
+def test_a_thread_is_no_process_though_proc_shows_it_by_its_id(
+    proc: FakeProc, last_pid: LastPid
+) -> None:
+    """That of a child, whose parent is the root."""
+    last_pid.is_now = 69
+    tree = ProcTree(proc.host, ROOT)
+    tree.sample()
+    proc.run(70, parent=ROOT)
+    stat = proc.root / "proc/70/stat"
+    until_pages = stat.read_text().rpartition(" ")[0]  # the 24th field is the last of these
+    stat.write_text(f"{until_pages} {'0 ' * 13}-1 1 0 0\n")
+    last_pid.is_now = 70
+
+    assert pids(tree) == [ROOT]
+
+
+@pytest.mark.parametrize("now", [69 + 65, 3], ids=["too many", "from the beginning again"])
+def test_where_pids_do_not_tell_all_processes_are_listed(
+    proc: FakeProc, last_pid: LastPid, now: int
+) -> None:
+    last_pid.is_now = 69
+    tree = ProcTree(proc.host, ROOT)
+    tree.sample()
+    proc.run(70, parent=ROOT)
+    last_pid.is_now = now
+
+    assert pids(tree) == [ROOT, 70]
 
 
 def test_only_who_was_awake_is_asked_but_for_every_eighth_time_and_when_one_has_ended(
@@ -187,7 +246,9 @@ def test_only_who_was_awake_is_asked_but_for_every_eighth_time_and_when_one_has_
 
 
 def test_a_recorded_tree_does_not_tell_the_last_pid(proc: FakeProc) -> None:
-    assert not ProcessDiscovery(proc.host, ROOT)._tells_last_pid
+    discovery = ProcessDiscovery(proc.host, ROOT)
+
+    assert discovery._read_last_pid() is None
 
 
 # What is told of a process
@@ -279,7 +340,7 @@ def test_the_system_running_out_of_descriptors_is_not_the_end_of_a_process(
 ) -> None:
     tree = ProcTree(proc.host, ROOT)
     tree.sample()
-    read = mocker.patch.object(proc_tree, "read_kernel_file", side_effect=OSError(24, "too many"))
+    read = mocker.patch.object(KernelFile, "read", side_effect=OSError(24, "too many"))
 
     with pytest.raises(OSError, match="too many"):
         tree.sample()
@@ -332,7 +393,7 @@ def test_nothing_is_read_of_a_process_whose_clock_stands_still(
     mocker.patch.object(proc_tree, "_REREAD_APART", 1000)
     tree = ProcTree(proc.host, ROOT)
     tree.sample()
-    read = mocker.spy(proc_tree, "read_kernel_file")
+    read = mocker.spy(ProcTree, "_read_file")
 
     tree.sample()
     assert read.call_count == 0
@@ -408,3 +469,16 @@ def refuse(mocker: MockerFixture, proc: FakeProc, *paths: str) -> None:
 
     guarded("open")
     guarded("listdir")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_closed_tree_holds_no_descriptors() -> None:
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are counted
+    tree = ProcTree(Host(), os.getpid())
+    tree.sample()
+    assert len(os.listdir("/proc/self/fd")) > before  # noqa: PTH208 - as above
+
+    tree.close()
+    tree.close()
+
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - as above
