@@ -19,7 +19,8 @@ from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
 from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
 from bare_reads import BareReads, files_read_by
-from mlflow_sysmetrics.host import Clock, Host
+from mlflow_sysmetrics.host.clock import Clock
+from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sampling.collectors import COLLECTORS
 from mlflow_sysmetrics.sampling.runners import CollectorSet
 

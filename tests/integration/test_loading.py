@@ -61,7 +61,7 @@ def test_switched_off_it_imports_nothing_heavy(launcher: Launcher, tmp_path: Pat
         "runs",
         "runs.switch",
     }
-    light = attaching | switch | {"runs.unsampled"}
+    light = attaching | switch | {"host", "host.forks", "runs.unsampled"}
     assert ours <= {f"mlflow_sysmetrics.{name}" for name in light}
 
 

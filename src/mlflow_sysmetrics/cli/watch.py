@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_sysmetrics.cli.launchers import advice_for
 from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.host.threads import start_thread
 from mlflow_sysmetrics.log.addresses import shown_address, shown_text
 from mlflow_sysmetrics.log.isolation import Isolated
 from mlflow_sysmetrics.log.text import clean
@@ -241,8 +241,7 @@ def _wait_without_reaping(process: subprocess.Popen[bytes]) -> None:
     In a thread, for which this one waits in turns: a signal that comes in the moment before a wait
     begins is handled only when that ends.
     """
-    waiting = threading.Thread(target=_wait, args=(process,), daemon=True)
-    waiting.start()
+    waiting = start_thread("wait", _wait, process)
     while waiting.is_alive():
         waiting.join(_SIGNAL_DELAY_S)
 

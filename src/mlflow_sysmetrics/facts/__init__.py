@@ -6,7 +6,6 @@ that is not known: neither makes a tag. All keys are in `catalog.TAGS`.
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from mlflow_sysmetrics.facts.memory import read_memory, read_memory_limit
 from mlflow_sysmetrics.facts.probes import Probes
 from mlflow_sysmetrics.facts.scheduler import read_kubernetes, read_slurm
 from mlflow_sysmetrics.facts.system import read_os, read_system
+from mlflow_sysmetrics.host.forks import after_fork_in_child
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.log.text import clean
 from mlflow_sysmetrics.settings import Settings, matches_any
@@ -58,20 +58,25 @@ FACTS_BUDGET_S = 2.0
 _DISK: Fact = ("disk", read_disk)
 
 
-def host_tags(budget_s: float = FACTS_BUDGET_S) -> dict[str, str]:
-    """The tags of this machine, without those that MLFLOW_SYSMETRICS_EXCLUDE_TAGS names.
+def host_tags(
+    budget_s: float = FACTS_BUDGET_S, exclude: tuple[str, ...] | None = None
+) -> dict[str, str]:
+    """The tags of this machine.
 
-    What does not change is read once a process, or again where it could not be for want of
-    descriptors, say; free disk space, and in which directory, each time. Only a call that reads
-    what does not change waits, `budget_s` at the most, and every one as long for a disk that
-    hangs; a fact that answers later is in the later calls. Safe to call from several threads, and
-    in a forked child.
+    Facts that cannot change are read once per process; free disk space is read at every call. A
+    call waits at most `budget_s` for each of the two. A fact that answers later is in later calls,
+    and one that failed for want of a resource, such as file descriptors, is read again. Safe to
+    call from several threads and in a forked child.
+
+    Args:
+        budget_s: Longest time to wait for the facts.
+        exclude: Globs of the tags to leave out; None for MLFLOW_SYSMETRICS_EXCLUDE_TAGS.
     """
     static, disk = _this_machine.probes(budget_s), Probes([_DISK], Host(), budget_s)
     for probes in (static, disk):
         probes.wait()
     outcomes = static.outcomes() | disk.outcomes()
-    excluded = Settings.from_env().exclude_tags
+    excluded = Settings.from_env().exclude_tags if exclude is None else exclude
     tags = tags_of(outcomes[name] for name, _ in FACTS)
     return {key: value for key, value in tags.items() if not matches_any(key, excluded)}
 
@@ -113,5 +118,4 @@ class _ThisMachine:
 
 _this_machine = _ThisMachine()
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_this_machine.after_fork)
+after_fork_in_child(_this_machine.after_fork)

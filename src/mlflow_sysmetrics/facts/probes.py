@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -14,11 +13,13 @@ from mlflow_sysmetrics.host.errors import (
     is_short_of_descriptors,
     is_shortage,
 )
+from mlflow_sysmetrics.host.threads import start_thread
 from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.log.isolation import Isolated
 from mlflow_sysmetrics.sources import ParseError
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterable, Mapping
 
     from mlflow_sysmetrics.host.host import Host
@@ -112,14 +113,11 @@ class Probes:
 
     def _start(self, fact: Fact) -> threading.Thread | None:
         """The thread that reads a fact; None where it is read already, for want of a thread."""
-        name = f"mlflow-sysmetrics-fact-{fact[0]}"
-        thread = threading.Thread(target=self._read, args=(fact,), name=name, daemon=True)
         try:
-            thread.start()
-        except RuntimeError:  # the interpreter is going down, or there is no room for a thread
+            return start_thread(f"fact-{fact[0]}", self._read, fact)
+        except RuntimeError:
             self._read(fact)
             return None
-        return thread
 
     def _read(self, fact: Fact) -> None:
         self._outcomes[fact[0]] = read_fact(fact, self._host)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.host.commands import find_command
 from mlflow_sysmetrics.host.errors import Transient, Unavailable, unavailable
+from mlflow_sysmetrics.host.forks import after_fork_in_child
 from mlflow_sysmetrics.host.outside import start_outside
+from mlflow_sysmetrics.host.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,9 +45,8 @@ class CommandStream:
         self._ended = False
         self._lock = threading.Lock()
         self._group, self._descriptor = _start(command)
-        reader = threading.Thread(target=self._read, name="mlflow-sysmetrics-command", daemon=True)
         try:
-            reader.start()
+            start_thread("command", self._read)
         except RuntimeError as error:  # the interpreter is going down
             os.close(self._descriptor)
             raise Transient(f"cannot read a command's output: {error}") from error
@@ -117,11 +118,10 @@ def _start(command: Sequence[str]) -> tuple[int, int]:
     return group, reading
 
 
-def _after_fork_in_child() -> None:
+def _forget_streams() -> None:
     for stream in list(_open_streams):
         stream.after_fork_in_child()
     _open_streams.clear()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+after_fork_in_child(_forget_streams)

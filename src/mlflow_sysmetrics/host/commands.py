@@ -8,12 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.host.errors import Transient, Unavailable, unavailable
 from mlflow_sysmetrics.host.file_helper import helper_at
+from mlflow_sysmetrics.host.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,10 +86,10 @@ def _output_of(process: subprocess.Popen[bytes], timeout_s: float) -> bytes | No
         with stdout:
             chunks.append(stdout.read(_COMMAND_OUTPUT_BYTES + 1))
 
-    reader = threading.Thread(target=read, name="mlflow-sysmetrics-command", daemon=True)
+    reader = None
     deadline = time.monotonic() + timeout_s
     try:
-        reader.start()
+        reader = start_thread("command", read)
         reader.join(timeout_s)
         if reader.is_alive() or not chunks:
             return None
@@ -102,7 +102,7 @@ def _output_of(process: subprocess.Popen[bytes], timeout_s: float) -> bytes | No
         raise Transient(f"cannot read a command's output: {error}") from error
     finally:
         _end(process)
-        if reader.ident is None:
+        if reader is None:
             stdout.close()
         else:
             reader.join(0.5)

@@ -30,6 +30,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from mlflow_sysmetrics.host.forks import after_fork_in_child
 from mlflow_sysmetrics.host.helper_program import LENGTH_BYTES, framed, unframed
 from mlflow_sysmetrics.host.mounts import mount_of
 from mlflow_sysmetrics.host.outside import start_outside
@@ -324,9 +325,4 @@ def _python() -> str:
     return sys.executable if re.match(r"(python|pypy)[\d.]*\w?$", name) else "python3"
 
 
-def _after_fork_in_child() -> None:
-    _helpers.after_fork_in_child()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+after_fork_in_child(lambda: _helpers.after_fork_in_child())  # noqa: PLW0108 - tests replace them

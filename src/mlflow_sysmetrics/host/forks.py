@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 FORK_WAIT_S = 1.0
 """Longest time that a fork waits for all workers together."""
@@ -87,6 +87,12 @@ _workers: dict[ForkOrder, WeakValueDictionary[int, Worker]] = {
     turn: WeakValueDictionary() for turn in ForkOrder
 }
 _held = _Held()
+
+
+def after_fork_in_child(callback: Callable[[], None]) -> None:
+    """Call a function in every child that is forked from now on; Windows has no forks."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=callback)
 
 
 def hold_during_fork(worker: Worker, turn: ForkOrder) -> None:

@@ -22,6 +22,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from mlflow_sysmetrics.host.forks import after_fork_in_child
 from mlflow_sysmetrics.log import warn_once
 from mlflow_sysmetrics.log.isolation import Contained, contained
 from mlflow_sysmetrics.plugin.import_hook import ImportHook
@@ -111,8 +112,7 @@ def wrap_tracking_client() -> None:
     TrackingServiceClient.set_terminated = _ending(  # type: ignore[method-assign] # as above
         TrackingServiceClient.set_terminated
     )
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_forget)
+    after_fork_in_child(_forget)
 
 
 def _beginning(create_run: Callable[..., Run]) -> Callable[..., Run]:

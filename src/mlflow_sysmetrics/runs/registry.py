@@ -26,6 +26,7 @@ from mlflow_sysmetrics.distributed.claim import Claim
 from mlflow_sysmetrics.distributed.standby import Standby
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host.file_helper import start_helpers
+from mlflow_sysmetrics.host.forks import after_fork_in_child
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.runs import unsampled as unsampled_runs
@@ -228,7 +229,7 @@ class OpenRuns:
                 opening.run_id, opening.tracking_uri, opening.key_prefix, active_workspace()
             ),
             folder,
-            _tags_of_resumed_run if opening.resumed else None,
+            partial(_tags_of_resumed_run, opening.settings) if opening.resumed else None,
             self._own_prefix(opening) if opening.resumed else None,
         )
         on_end = partial(self._end, run) if opening.poll_status else None
@@ -290,8 +291,7 @@ class _ThisProcess:
 
 _this_process = _ThisProcess()
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_this_process.after_fork)
+after_fork_in_child(_this_process.after_fork)
 
 
 def open_run(opening: RunRequest) -> OpenRun:
@@ -315,6 +315,6 @@ def is_open(opening: RunRequest) -> bool:
     return runs is not None and runs.has(opening)
 
 
-def _tags_of_resumed_run() -> Mapping[str, str]:
+def _tags_of_resumed_run(settings: Settings) -> Mapping[str, str]:
     """MLflow does not ask context providers when a run is resumed."""
-    return host_tags() if switched_on(SYSMETRICS) else {}
+    return host_tags(exclude=settings.exclude_tags) if switched_on(SYSMETRICS) else {}

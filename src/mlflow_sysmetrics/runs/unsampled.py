@@ -7,11 +7,11 @@ when it ends.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mlflow_sysmetrics.host.forks import after_fork_in_child
 from mlflow_sysmetrics.log import warn_once
 
 if TYPE_CHECKING:
@@ -103,5 +103,4 @@ def _forget() -> None:
     _runs.created.clear()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_forget)
+after_fork_in_child(_forget)
