@@ -47,12 +47,10 @@ class Earlier:
     Attributes:
         is_any: Whether there are such parts.
         part: What they were; None where that is not known.
-        has_description: Whether the user has described the run; None where that is not known.
     """
 
     is_any: bool = False
     part: Part | None = None
-    has_description: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,9 @@ class Subject:
         run_id: Its id.
         settings: In force for it.
         facts: Gives the host's tags that are known by now; must not wait.
-        earlier: Gives what the store has of it; None while that is not known. Must not wait.
+        earlier: Gives its earlier parts; None while they are not known. Must not wait.
+        has_description: Tells whether the user has described it; None where that is not known.
+            Asked only where the findings are to be the description.
         environ: The environment of the process that is sampled.
         outer_run_id: The run that was open before in this process, and samples the same process
             tree; None where there is none.
@@ -73,6 +73,7 @@ class Subject:
     settings: Settings
     facts: Callable[[], Mapping[str, str]] = dict
     earlier: Callable[[], Earlier | None] = Earlier
+    has_description: Callable[[], bool | None] = bool
     environ: Mapping[str, str] = field(default_factory=dict)
     outer_run_id: str | None = None
 
@@ -98,6 +99,8 @@ class RunObserver(Observer):
     def take(self, sample: Sequence[Readings]) -> Notes:
         """See `Observer`."""
         self._statistics.add(sample)
+        if self._statistics.samples == MIN_SAMPLES:
+            self._subject.facts()  # so that they are known when they are needed
         lasted_s = self._statistics.duration_s
         if lasted_s >= self._provisional_due_s:
             while self._provisional_due_s <= lasted_s:
@@ -181,8 +184,7 @@ class RunObserver(Observer):
         """The findings as the run's description, if that is wanted and it has none."""
         if self._settings.findings != "describe" or judgement is None or not judgement.judged:
             return {}
-        earlier = self._subject.earlier()
-        if earlier is None or earlier.has_description is not False:
+        if self._subject.has_description() is not False:
             return {}
         return {DESCRIPTION_TAG: description(judgement.findings)}
 

@@ -9,11 +9,12 @@ from itertools import pairwise
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from mlflow_sysmetrics.catalog import PREFIX, SUMMARY_PREFIX, Aggregate, metric_of
+from mlflow_sysmetrics.catalog import PREFIX, Aggregate, metric_of
 from mlflow_sysmetrics.insight.gpu_share import OF_ONE_GPU, run_gpus
 from mlflow_sysmetrics.insight.live import most_covered_s
 from mlflow_sysmetrics.insight.run import Known, RunView
 from mlflow_sysmetrics.insight.statistics import Accumulator, Grid, frozen
+from mlflow_sysmetrics.sampling.sink import SUMMARY_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
