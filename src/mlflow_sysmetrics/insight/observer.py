@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.insight.finding import SEVERITIES
 from mlflow_sysmetrics.insight.gpu_share import run_gpus
-from mlflow_sysmetrics.insight.judging import is_of_host, judge
+from mlflow_sysmetrics.insight.judging import is_of_host, judge, worst_first
 from mlflow_sysmetrics.insight.live import LiveStatistics
 from mlflow_sysmetrics.insight.part import together
 from mlflow_sysmetrics.insight.run import RunView
 from mlflow_sysmetrics.insight.summary import MIN_SAMPLES, part_of, summarize
 from mlflow_sysmetrics.insight.texts import description, log_text, tag_text
+from mlflow_sysmetrics.insight.whole import FINDINGS_TAG, STATISTICS_TAG, SUMMARY_TAG
 from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.sampling.observer import Notes, Observer
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.sampling.window import Readings
     from mlflow_sysmetrics.settings import Settings
 
-FINDINGS_TAG = "sys.findings"
-SUMMARY_TAG = "sysmetrics.summary"
-STATISTICS_TAG = "sysmetrics.statistics"
 DESCRIPTION_TAG = "mlflow.note.content"
 
 PROVISIONAL = "provisional"
@@ -129,8 +126,7 @@ class RunObserver(Observer):
         _log(self._subject.run_id, new)
         if not new or self._settings.node_id:
             return Notes()
-        so_far = sorted(self._live.values(), key=lambda each: SEVERITIES.index(each.severity))
-        return Notes({FINDINGS_TAG: tag_text(so_far)})
+        return Notes({FINDINGS_TAG: tag_text(worst_first(self._live.values()))})
 
     def _say_provisional(self) -> Notes:
         """What a run that is killed without warning leaves."""

@@ -10,12 +10,12 @@ from mlflow_sysmetrics.delivery.tracking import open_store
 from mlflow_sysmetrics.facts import known_tags
 from mlflow_sysmetrics.insight.observer import (
     DESCRIPTION_TAG,
-    STATISTICS_TAG,
     Earlier,
     RunObserver,
     Subject,
 )
 from mlflow_sysmetrics.insight.part import Part
+from mlflow_sysmetrics.insight.whole import STATISTICS_TAG
 from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.log.addresses import shown_text
 
