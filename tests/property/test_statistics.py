@@ -36,7 +36,7 @@ def statistic_of(
     time_s = start_s
     for span_s, value in history:
         time_s += span_s
-        accumulator.add(time_s, value, span_s)
+        accumulator.add(time_s, value, span_s, grid.number(time_s))
     return frozen({key: accumulator})[key]
 
 

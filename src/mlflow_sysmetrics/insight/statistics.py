@@ -70,7 +70,10 @@ class Grid:
         return (self.first or 0) * self.width_s
 
     def number(self, time_s: float) -> int:
-        """Number of the bucket that a time is in, for which there is room from now on."""
+        """Number of the bucket that a time is in, for which there is room from now on.
+
+        It holds until this is called for another time.
+        """
         number = math.floor(time_s / self.width_s)
         if self.first is None:
             self.first = self.last = number
@@ -239,13 +242,14 @@ class Accumulator:
         """When the last value was; minus infinity before the first."""
         return self._last_s
 
-    def add(self, time_s: float, value: float, covered_s: float) -> None:
+    def add(self, time_s: float, value: float, covered_s: float, bucket: int) -> None:
         """Take a value.
 
         Args:
             time_s: When, in seconds since the epoch; not before the one before.
             value: In the metric's unit; finite.
             covered_s: How many seconds before that time it stands for.
+            bucket: Number of the grid's bucket that the time is in.
         """
         self.samples += 1
         if self._is_total:  # one that fell has begun anew, as in a resumed run
@@ -260,9 +264,9 @@ class Accumulator:
         weighted = value * covered_s
         self._weighted += weighted
         self._covered_s += covered_s
-        bin_number = self._number_of(value)
-        self._bins[bin_number] = self._bins.get(bin_number, 0.0) + covered_s
-        self._add_to_bucket(self._grid.number(time_s), weighted, covered_s)
+        bins, bin_number = self._bins, self._number_of(value)
+        bins[bin_number] = bins.get(bin_number, 0.0) + covered_s
+        self._add_to_bucket(bucket, weighted, covered_s)
 
     def absorb(self, other: Statistic) -> None:
         """Take in what is known of the same metric in another part, or on another node."""
