@@ -70,7 +70,6 @@ class Sketch:
         self.cpu(min(cpus, 1.5))
         self.memory(6)
         self.set("process/num_fds", 120, 3)
-        self.set("system_memory_usage_percentage", 20, 1, (0, 100))
         self.disk()
 
     def set(
@@ -108,9 +107,13 @@ class Sketch:
         )
 
     def memory(
-        self, gigabytes: Course | float, noise: float = 0.02, rss: Course | float | None = None
+        self,
+        gigabytes: Course | float,
+        noise: float = 0.02,
+        rss: Course | float | None = None,
+        mapped: Course | float = 0.0,
     ) -> Sketch:
-        """PSS and USS of the tree, and its RSS where that differs."""
+        """PSS and USS of the tree, its RSS where that differs, and how much is mapped files."""
         course = gigabytes if callable(gigabytes) else lambda _: gigabytes
         resident = course if rss is None else rss
         self.set("process/memory_pss_megabytes", lambda hour: 1000 * course(hour), 1000 * noise)
@@ -123,6 +126,17 @@ class Sketch:
         self.values["process/memory_usage_percentage"] = [
             None if value is None else round(value / self.memory_gb / 10, 2)
             for value in self.values["process/memory_rss_megabytes"]
+        ]
+        files = mapped if callable(mapped) else lambda _: mapped
+        return self.host_memory(lambda hour: 3 + course(hour) - files(hour))
+
+    def host_memory(self, gigabytes: Course | float) -> Sketch:
+        """What is in use on the host."""
+        course = gigabytes if callable(gigabytes) else lambda _: gigabytes
+        self.set("system_memory_usage_megabytes", lambda hour: 1000 * course(hour), 40)
+        self.values["system_memory_usage_percentage"] = [
+            None if value is None else round(value / self.memory_gb / 10, 2)
+            for value in self.values["system_memory_usage_megabytes"]
         ]
         return self
 
@@ -138,9 +152,17 @@ class Sketch:
         ]
         return self.set("container/oom_kills", 0)
 
-    def quota(self, throttled: Course | float = 0.0, noise: float = 0.0) -> Sketch:
-        """A limit of the CPUs, and how often it is reached."""
+    def quota(
+        self, throttled: Course | float = 0.0, noise: float = 0.0, kept_back: float = 0.5
+    ) -> Sketch:
+        """A limit of the CPUs, how often it is reached, and how much it keeps back then."""
+        course = throttled if callable(throttled) else lambda _: throttled
         self.facts["sys.cpu_limit"] = f"{self.cpus:g}"
+        self.set(
+            "container/cpu_throttled_cores",
+            lambda hour: course(hour) / 100 * kept_back * self.cpus,
+            0.01,
+        )
         self.facts["sys.cpu_cores"] = f"{max(64, self.cpus):g}"
         return self.set("container/cpu_throttled_percentage", throttled, noise, (0, 100))
 
@@ -176,7 +198,11 @@ class Sketch:
         """
         own = own_gb if callable(own_gb) else lambda _: own_gb or 0.0
         course = use if callable(use) else lambda _: use
-        self.set(f"gpu_{index}_utilization_percentage", use, noise if use else 0, (0, 100))
+        self.set(
+            f"gpu_{index}_utilization_percentage",
+            lambda hour: course(hour) + (self._random.gauss(0, noise) if course(hour) else 0),
+            within=(0, 100),
+        )
         self.set(
             f"gpu_{index}_memory_usage_megabytes",
             lambda hour: 1000 * (own(hour) + others_gb) + 4,
@@ -295,6 +321,12 @@ def healthy() -> list[Sketch]:
     shared.gpu(0, 46, own_gb=20, others_gb=30).set(
         "gpu_0/process_utilization_percentage", 27, 5, (0, 100)
     )
+    shared_share = Sketch(
+        "healthy-small-share-of-a-gpu", "A GPU that is shared on purpose; 9 % are the run's.", 6
+    )
+    shared_share.gpu(0, 60, own_gb=20, others_gb=30).set(
+        "gpu_0/process_utilization_percentage", 9, 3, (0, 100)
+    )
     shared_idle = Sketch(
         "healthy-small-model-beside-another",
         "A small model beside another's job: theirs to judge.",
@@ -376,6 +408,9 @@ def healthy() -> list[Sketch]:
         .gpu(0, 91)
         .cpu(1.01, 0.01),
         Sketch("healthy-xgboost", "Boosting on all cores.", 2, cpus=32).cpu(30.5),
+        Sketch("healthy-uses-up-its-quota", "Four threads in a quota of four CPUs.", 3, cpus=4)
+        .cpu(3.98, 0.01)
+        .quota(96, 3, 0.03),
         Sketch("healthy-cpu-quota", "85 % of a quota of eight CPUs.", 3, cpus=8)
         .cpu(6.8)
         .quota(3, 2),
@@ -449,7 +484,10 @@ def healthy() -> list[Sketch]:
         .set("pressure/memory_some_percentage", 0.02, 0.02, (0, 100)),
         Sketch("healthy-full-host", "Others fill the host's memory; the run is small.", 4)
         .memory(5)
-        .set("system_memory_usage_percentage", 94, 1, (0, 100)),
+        .host_memory(120),
+        Sketch("healthy-mapped-dataset", "Pages of a mapped file of 90 GB come in.", 6)
+        .memory(ramp(0, 6, 6, 96), mapped=ramp(0, 6, 0, 90))
+        .gpu(0, 87),
         Sketch("healthy-dataset-in-memory", "A dataset of 70 % of the container.", 4, memory_gb=64)
         .memory(after(0.3, 45, 12))
         .container(after(0.3, 48, 14)),
@@ -525,6 +563,7 @@ def healthy() -> list[Sketch]:
         container_box,
         mig,
         shared,
+        shared_share,
         shared_idle,
         nodes,
         *preparing,
@@ -616,15 +655,6 @@ def gpu_troubles() -> list[Sketch]:
         Sketch("gpu-low-24", "24 %, and no reason to be seen.", 5, "gpu-low", facts=PLUGIN).gpu(
             0, 24, 9, own_gb=None
         ),
-        Sketch(
-            "gpu-low-own-share",
-            "A busy GPU, but this run has 9 % of it.",
-            6,
-            "gpu-idle",
-            facts=SLURM,
-        )
-        .gpu(0, 60, own_gb=20, others_gb=30)
-        .set("gpu_0/process_utilization_percentage", 9, 3, (0, 100)),
         Sketch(
             "cpu-bound-input-quota",
             "Loader workers use up eight CPUs; the GPU waits.",
@@ -855,9 +885,7 @@ def other_troubles() -> list[Sketch]:
             "memory-leak",
             memory_gb=64,
             ended=False,
-        )
-        .memory(ramp(0, 1.2, 6, 40), 0.1)
-        .set("system_memory_usage_percentage", ramp(0, 1.2, 16, 69), 0.2, (0, 100)),
+        ).memory(ramp(0, 1.2, 6, 40), 0.1),
         Sketch(
             "near-limit", "94 % of the container's memory.", 5, "memory-near-limit", memory_gb=64
         )
@@ -865,7 +893,7 @@ def other_troubles() -> list[Sketch]:
         .container(by_turns(0.8, 0.5, 41, 60.2)),
         Sketch("near-the-hosts-memory", "It fills the host.", 5, "memory-near-limit", memory_gb=32)
         .memory(28)
-        .set("system_memory_usage_percentage", 95, 0.6, (0, 100)),
+        .host_memory(30.6),
         Sketch(
             "worker-killed",
             "A loader worker was killed.",
@@ -890,7 +918,7 @@ def other_troubles() -> list[Sketch]:
         .memory(9)
         .container(10)
         .set("container/oom_kills", after(0.03, 2)),
-        Sketch("swaps", "What it needs goes to swap and comes back.", 4, "swap-used", memory_gb=32)
+        Sketch("swaps", "What it needs goes to swap and comes back.", 4, "swap-used", "memory-near-limit", memory_gb=32)
         .memory(27)
         .set("process/memory_swap_megabytes", ramp(0.5, 2, 0, 4600), 60)
         .set("pressure/memory_some_percentage", after(1, 23, 0.1), 3, (0, 100))

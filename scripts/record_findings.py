@@ -140,7 +140,8 @@ def main() -> None:
     cases = [case for case in CASES if case.name in options.names or not options.names]
     with ThreadPoolExecutor(options.jobs) as pool:
         for case, history in zip(
-            cases, pool.map(lambda case: record(case, options.seconds, options.scale), cases),
+            cases,
+            pool.map(lambda case: record(case, options.seconds, options.scale), cases),
             strict=True,
         ):
             path = options.folder / f"real-{case.name}.json"
