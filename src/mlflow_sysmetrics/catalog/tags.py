@@ -222,4 +222,28 @@ TAGS = (
         source="the plugin",
         absent="unless samples were lost",
     ),
+    Tag(
+        "sys.findings",
+        "What was wrong with the run, the worst first: ids of findings, `!` before a critical one, "
+        "those of mere interest after `info:`; `none` where nothing was found.",
+        "!gpu-idle, cpu-bound-input; info: cpu-overprovisioned",
+        source="the samples",
+        absent="where findings are off, or none could be judged",
+    ),
+    Tag(
+        "sysmetrics.summary",
+        "Whether the summary is `provisional`, `final`, or `recomputed` by "
+        "`mlflow-sysmetrics summarize`; of a resumed run whose earlier parts are not known, since "
+        "when it is.",
+        "final",
+        source="the plugin",
+        absent="where the summary is off, and with fewer than 3 samples",
+    ),
+    Tag(
+        "sysmetrics.statistics",
+        "The statistics behind the summary, for when the run is resumed: compressed JSON.",
+        "1:eNqrVkpUslIyUNJRSlSyUjJQqgUAJpIEaQ==",
+        source="the samples",
+        absent="where there is no summary",
+    ),
 )

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from mlflow_sysmetrics.insight.finding import SEVERITIES, Finding, Judgement, NotJudged
 from mlflow_sysmetrics.insight.rules import RULES
 from mlflow_sysmetrics.log import logger
+from mlflow_sysmetrics.settings import matches_any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from mlflow_sysmetrics.insight.finding import Rule
     from mlflow_sysmetrics.insight.run import RunView
@@ -17,19 +18,19 @@ if TYPE_CHECKING:
 _SHARED_TREE = "another run of this process answers for the process tree"
 
 
-def judge(run: RunView, exclude: Collection[str] = (), rules: Sequence[Rule] = RULES) -> Judgement:
+def judge(run: RunView, exclude: tuple[str, ...] = (), rules: Sequence[Rule] = RULES) -> Judgement:
     """Ask every rule; of a run that goes on only those that are live.
 
     Args:
         run: The run.
-        exclude: Ids of rules to leave out.
+        exclude: Globs of the rules to leave out, by id.
         rules: Which there are.
     """
     findings: list[Finding] = []
     not_judged: dict[str, str] = {}
     judged = []
     for rule in rules:
-        if rule.id in exclude or not (run.has_ended or rule.is_live):
+        if matches_any(rule.id, exclude) or not (run.has_ended or rule.is_live):
             continue
         if rule.is_of_tree and not run.is_outermost:
             not_judged[rule.id] = _SHARED_TREE
@@ -47,6 +48,11 @@ def judge(run: RunView, exclude: Collection[str] = (), rules: Sequence[Rule] = R
         if finding is not None:
             findings.append(finding)
     return Judgement(tuple(sorted(findings, key=_order)), not_judged, tuple(judged))
+
+
+def is_of_host(rule_id: str) -> bool:
+    """Whether a rule is about the host, and so about all runs on it alike."""
+    return any(rule.id == rule_id and rule.is_of_host for rule in RULES)
 
 
 def _order(finding: Finding) -> tuple[int, float, float, str]:

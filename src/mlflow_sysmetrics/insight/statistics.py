@@ -229,6 +229,7 @@ class Accumulator:
         self._maximum = -math.inf
         self._is_total = _is_total(key)
         self._total = 0.0
+        self._total_before = 0.0
         self._first: Moment | None = None
         self._last_s = -math.inf
         self._last = 0.0
@@ -253,7 +254,8 @@ class Accumulator:
         """
         self.samples += 1
         if self._is_total:  # one that fell has begun anew, as in a resumed run
-            self._total += value - self._last if value >= self._last else value
+            self._total += value - self._total_before if value >= self._total_before else value
+            self._total_before = value
         if self._first is None:
             self._first = Moment(time_s, value)
         self._last_s, self._last = time_s, value
@@ -267,6 +269,10 @@ class Accumulator:
         bins, bin_number = self._bins, self._number_of(value)
         bins[bin_number] = bins.get(bin_number, 0.0) + covered_s
         self._add_to_bucket(bucket, weighted, covered_s)
+
+    def begin_anew(self) -> None:
+        """The run was resumed: an increase counts from 0 again with the next value."""
+        self._total_before = 0.0
 
     def absorb(self, other: Statistic) -> None:
         """Take in what is known of the same metric in another part, or on another node."""
