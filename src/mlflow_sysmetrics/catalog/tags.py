@@ -199,6 +199,16 @@ TAGS = (
         source="environment (SLURM_JOB_PARTITION)",
     ),
     Tag(
+        "sysmetrics.gpu_allocation",
+        "Variable by which a scheduler or a device plugin gave the process its GPUs: these are "
+        "judged as the run's, even while nothing runs there.",
+        "SLURM_JOB_GPUS",
+        source="environment (SLURM_STEP_GPUS, SLURM_JOB_GPUS, SLURM_GPUS_ON_NODE, "
+        "_CONDOR_AssignedGPUs, NVIDIA_VISIBLE_DEVICES where it chooses devices)",
+        absent="where none is set, and with MLFLOW_SYSMETRICS_GPUS=all",
+        platforms=LINUX,
+    ),
+    Tag(
         "sysmetrics.error",
         "Facts that could not be read, with the reason.",
         "gpu: nvidia-smi did not answer within 3 s",

@@ -21,7 +21,7 @@ from mlflow_sysmetrics.facts.cpu import (
 from mlflow_sysmetrics.facts.disk import read_disk
 from mlflow_sysmetrics.facts.memory import read_memory, read_memory_limit
 from mlflow_sysmetrics.facts.probes import Probes
-from mlflow_sysmetrics.facts.scheduler import read_kubernetes, read_slurm
+from mlflow_sysmetrics.facts.scheduler import read_gpu_allocation, read_kubernetes, read_slurm
 from mlflow_sysmetrics.facts.system import read_os, read_system
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.log.text import clean
@@ -48,6 +48,7 @@ FACTS: tuple[Fact, ...] = (
     ("virtualization", read_virtualization),
     ("kubernetes", read_kubernetes),
     ("slurm", read_slurm),
+    ("gpu_allocation", read_gpu_allocation),
 )
 """Name and reader of each fact, in the order in which they are shown."""
 

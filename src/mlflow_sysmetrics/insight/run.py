@@ -55,6 +55,7 @@ class RunView:
         facts: The run's tags.
         gpus: Which GPUs are the run's.
         node: Name of the node where the run has several, such as `node_1`.
+        nodes: Its nodes, where it has several and this is the view of them all.
         has_ended: False while the run goes on.
         is_mlflows_own: Whether the metrics are of MLflow's own monitor.
         is_outermost: False where another run is open around this one, or beside it, with the same
@@ -70,6 +71,7 @@ class RunView:
     facts: Mapping[str, str] = field(default_factory=dict)
     gpus: RunGpus = field(default_factory=RunGpus)
     node: str | None = None
+    nodes: tuple[RunView, ...] = ()
     has_ended: bool = True
     is_mlflows_own: bool = False
     is_outermost: bool = True
