@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.insight.gpu_share import run_gpus
+from mlflow_sysmetrics.insight.gpus import gpus_of
 from mlflow_sysmetrics.insight.judging import is_of_host, judge, worst_first
 from mlflow_sysmetrics.insight.live import LiveStatistics
 from mlflow_sysmetrics.insight.part import together
@@ -61,7 +61,6 @@ class Subject:
         earlier: Gives its earlier parts; None while they are not known. Must not wait.
         has_description: Tells whether the user has described it; None where that is not known.
             Asked only where the findings are to be the description.
-        environ: The environment of the process that is sampled.
         outer_run_id: The run that was open before in this process, and samples the same process
             tree; None where there is none.
     """
@@ -71,7 +70,6 @@ class Subject:
     facts: Callable[[], Mapping[str, str]] = dict
     earlier: Callable[[], Earlier | None] = Earlier
     has_description: Callable[[], bool | None] = bool
-    environ: Mapping[str, str] = field(default_factory=dict)
     outer_run_id: str | None = None
 
 
@@ -185,8 +183,7 @@ class RunObserver(Observer):
         return {DESCRIPTION_TAG: description(judgement.findings)}
 
     def _view(self) -> RunView:
-        statistics = self._statistics.statistics()
-        gpus_are_chosen = self._settings.gpus != "all"
+        statistics, facts = self._statistics.statistics(), self._subject.facts()
         return RunView(
             statistics=statistics,
             started_s=self._epoch_s,
@@ -194,8 +191,8 @@ class RunObserver(Observer):
             samples=self._statistics.samples,
             largest_gap_s=self._statistics.largest_gap_s,
             interval_s=self._settings.sampling_interval_s,
-            facts=self._subject.facts(),
-            gpus=run_gpus(statistics, self._subject.environ if gpus_are_chosen else None),
+            facts=facts,
+            gpus=gpus_of(statistics, facts),
             node=self._settings.node_id,
             is_outermost=self._subject.outer_run_id is None,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -54,7 +53,6 @@ def observer_of(
         facts=known_tags,
         earlier=_EarlierParts(address, epoch_s) if resumed else Earlier,
         has_description=_Description(address),
-        environ=os.environ,
         outer_run_id=outer_run_id,
     )
     return RunObserver(subject, clock.now_s(), epoch_s)
