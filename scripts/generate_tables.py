@@ -29,8 +29,10 @@ from mlflow_sysmetrics.catalog import (
     PREFIX,
     PRESSURE_METRICS,
     PROCESS_METRICS,
+    SUMMARY,
     TAGS,
 )
+from mlflow_sysmetrics.sampling.sink import SUMMARY_PREFIX
 from mlflow_sysmetrics.settings import VARIABLES
 
 if TYPE_CHECKING:
@@ -76,7 +78,13 @@ def documents() -> list[Path]:
 def tables() -> dict[str, str]:
     """The reference tables in Markdown, by name."""
     metrics = {name: _metrics(group) for name, group in _METRICS.items()}
-    return {"tags": _tags(), "settings": _settings(), "costs": costs(), **metrics}
+    return {
+        "tags": _tags(),
+        "summary": _summary(),
+        "settings": _settings(),
+        "costs": costs(),
+        **metrics,
+    }
 
 
 def places(text: str) -> list[str]:
@@ -161,6 +169,19 @@ def _metrics(group: Iterable[Metric]) -> str:
     )
     header = ("Metric", "Unit", "Meaning", "A point is the", "Platform", "Source", "Absent")
     return _markdown(header, rows)
+
+
+def _summary() -> str:
+    rows = (
+        (
+            f"`{PREFIX}{SUMMARY_PREFIX}{each.name}`",
+            each.unit,
+            each.meaning,
+            _absence(each.absent),
+        )
+        for each in SUMMARY
+    )
+    return _markdown(("Key", "Unit", "Meaning", "Absent"), rows)
 
 
 def _settings() -> str:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_sysmetrics.catalog import PREFIX
+from mlflow_sysmetrics.catalog import METRICS, PREFIX, STATISTICS, SUMMARY, summary_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,6 +78,37 @@ def _switch(text: str) -> bool:
         return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
     except KeyError:
         raise ValueError(text) from None
+
+
+OFF = "off"
+_NUMBERED = range(16)  # devices, of which a glob may name one
+
+
+def _summary(text: str) -> tuple[str, ...]:
+    if text.lower() == OFF:
+        return (OFF,)
+    globs = _globs(text)
+    if unknown := [glob for glob in globs if not _is_of_summary(glob)]:
+        raise ValueError(unknown)
+    return globs
+
+
+def _is_of_summary(glob: str) -> bool:
+    """Whether some summary could have a value of such a name."""
+    own = (each.name for each in SUMMARY)
+    made = (
+        summary_name(metric.key.format(index=number, instance=number), statistic)
+        for metric in METRICS
+        for statistic in STATISTICS
+        for number in (_NUMBERED if "{" in metric.key else (0,))
+    )
+    return any(fnmatch.fnmatchcase(name, glob) for name in (*own, *made))
+
+
+def _findings(text: str) -> str:
+    if text.lower() not in {"on", OFF, "describe"}:
+        raise ValueError(text)
+    return text.lower()
 
 
 @dataclass(frozen=True)
@@ -165,6 +196,29 @@ VARIABLES = (
         "from Hopper on. Read when the first run of a process opens.",
     ),
     Variable(
+        "MLFLOW_SYSMETRICS_SUMMARY",
+        "summary",
+        _summary,
+        "`off`, or comma-separated globs over names of summary values, `<metric>_<mean|p95|max|"
+        "total>`, such as `gpu_*_mean,samples`",
+        "Which values the run's summary has, 25 at most; empty for the usual ones.",
+    ),
+    Variable(
+        "MLFLOW_SYSMETRICS_FINDINGS",
+        "findings",
+        _findings,
+        "`on`, `off` or `describe`",
+        "Whether the run says what was wrong with it; with `describe` also in its description, "
+        "unless it has one.",
+    ),
+    Variable(
+        "MLFLOW_SYSMETRICS_FINDINGS_EXCLUDE",
+        "findings_exclude",
+        _globs,
+        "comma-separated globs over ids of findings, such as `swap-used,*-overprovisioned`",
+        "Leave out findings that match one of these globs.",
+    ),
+    Variable(
         "MLFLOW_SYSMETRICS_FLUSH_TIMEOUT",
         "flush_timeout_s",
         _timeout_s,
@@ -196,6 +250,9 @@ class Settings:
         exclude_tags: Globs of the tags not to set.
         gpus: Which GPUs are the run's: `visible`, `used` or `all`.
         gpu_profiling: Whether to read how busy the parts of GPUs are.
+        summary: Globs of the summary's values; empty for the usual ones, `off` for none.
+        findings: `on`, `off` or `describe`.
+        findings_exclude: Globs of the findings to leave out.
         flush_timeout_s: Bound on what the end of a run waits.
         spool_dir: Where samples are kept that could not be sent; None for the user's own folder.
         origins: For each field its variable's name, where that set it.
@@ -210,6 +267,9 @@ class Settings:
     exclude_tags: tuple[str, ...] = ()
     gpus: str = "visible"
     gpu_profiling: bool = False
+    summary: tuple[str, ...] = ()
+    findings: str = "on"
+    findings_exclude: tuple[str, ...] = ()
     flush_timeout_s: float = 5.0
     spool_dir: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -239,6 +299,16 @@ class Settings:
     def spool_folder(self) -> Path | None:
         """The folder in force; None where none is set and the user has no home."""
         return self.spool_dir or _default_spool_folder()
+
+    @property
+    def has_summary(self) -> bool:
+        """Whether a run gets a summary."""
+        return self.summary != (OFF,)
+
+    @property
+    def has_findings(self) -> bool:
+        """Whether a run gets findings."""
+        return self.findings != OFF
 
     def wants(self, key: str) -> bool:
         """Whether a metric is to be logged; globs match its key with or without `system/`."""

@@ -23,6 +23,7 @@ LAYERS = (
     "accelerators",
     "facts",
     "sampling",
+    "insight",
     "delivery",
     "distributed",
     "runs",
@@ -33,7 +34,7 @@ LAYERS = (
 """From the lowest up."""
 
 MAY_IMPORT = {
-    "mlflow": {"delivery", "distributed", "runs", "plugin", "lightning", "cli"},
+    "mlflow": {"insight", "delivery", "distributed", "runs", "plugin", "lightning", "cli"},
     "pynvml": {"accelerators"},
     "subprocess": {"host", "cli"},  # `watch` starts the user's command
 }

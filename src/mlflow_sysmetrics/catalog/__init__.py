@@ -24,6 +24,12 @@ from mlflow_sysmetrics.catalog.model import (
     Tag,
 )
 from mlflow_sysmetrics.catalog.process import PROCESS_METRICS
+from mlflow_sysmetrics.catalog.summary import (
+    STATISTICS,
+    SUMMARY,
+    SummaryValue,
+    summary_name,
+)
 from mlflow_sysmetrics.catalog.tags import TAGS
 
 __all__ = [
@@ -37,13 +43,17 @@ __all__ = [
     "PRESSURE_METRICS",
     "PROCESS_METRICS",
     "PROCESS_PREFIX",
+    "STATISTICS",
+    "SUMMARY",
     "TAGS",
     "Aggregate",
     "Metric",
+    "SummaryValue",
     "Tag",
     "gpu_name",
     "metric_of",
     "metrics_of",
+    "summary_name",
 ]
 
 METRICS = (

@@ -199,6 +199,16 @@ TAGS = (
         source="environment (SLURM_JOB_PARTITION)",
     ),
     Tag(
+        "sysmetrics.gpu_allocation",
+        "Variable by which a scheduler or a device plugin gave the process its GPUs: these are "
+        "judged as the run's, even while nothing runs there.",
+        "SLURM_JOB_GPUS",
+        source="environment (SLURM_STEP_GPUS, SLURM_JOB_GPUS, SLURM_GPUS_ON_NODE, "
+        "_CONDOR_AssignedGPUs, NVIDIA_VISIBLE_DEVICES where it chooses devices)",
+        absent="where none is set, and with MLFLOW_SYSMETRICS_GPUS=all",
+        platforms=LINUX,
+    ),
+    Tag(
         "sysmetrics.error",
         "Facts that could not be read, with the reason.",
         "gpu: nvidia-smi did not answer within 3 s",
@@ -211,5 +221,29 @@ TAGS = (
         "120",
         source="the plugin",
         absent="unless samples were lost",
+    ),
+    Tag(
+        "sys.findings",
+        "What was wrong with the run, the worst first: ids of findings, `!` before a critical one, "
+        "those of mere interest after `info:`; `none` where nothing was found.",
+        "!gpu-idle, cpu-bound-input; info: cpu-overprovisioned",
+        source="the samples",
+        absent="where findings are off, or none could be judged",
+    ),
+    Tag(
+        "sysmetrics.summary",
+        "Whether the summary is `provisional`, `final`, or `recomputed` by "
+        "`mlflow-sysmetrics summarize`; of a resumed run whose earlier parts are not known, since "
+        "when it is.",
+        "final",
+        source="the plugin",
+        absent="where the summary is off, and with fewer than 3 samples",
+    ),
+    Tag(
+        "sysmetrics.statistics",
+        "The statistics behind the summary, for when the run is resumed: compressed JSON.",
+        "1:eNqrVkpUslIyUNJRSlSyUjJQqgUAJpIEaQ==",
+        source="the samples",
+        absent="where there is no summary",
     ),
 )

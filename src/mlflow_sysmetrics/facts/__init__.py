@@ -20,7 +20,7 @@ from mlflow_sysmetrics.facts.cpu import (
 from mlflow_sysmetrics.facts.disk import read_disk
 from mlflow_sysmetrics.facts.memory import read_memory, read_memory_limit
 from mlflow_sysmetrics.facts.probes import Probes
-from mlflow_sysmetrics.facts.scheduler import read_kubernetes, read_slurm
+from mlflow_sysmetrics.facts.scheduler import read_gpu_allocation, read_kubernetes, read_slurm
 from mlflow_sysmetrics.facts.system import read_os, read_system
 from mlflow_sysmetrics.host.forks import after_fork_in_child
 from mlflow_sysmetrics.host.host import Host
@@ -47,6 +47,7 @@ FACTS: tuple[Fact, ...] = (
     ("virtualization", read_virtualization),
     ("kubernetes", read_kubernetes),
     ("slurm", read_slurm),
+    ("gpu_allocation", read_gpu_allocation),
 )
 """Name and reader of each fact, in the order in which they are shown."""
 
@@ -78,6 +79,14 @@ def host_tags(
     outcomes = static.outcomes() | disk.outcomes()
     excluded = Settings.from_env().exclude_tags if exclude is None else exclude
     tags = tags_of(outcomes[name] for name, _ in FACTS)
+    return {key: value for key, value in tags.items() if not matches_any(key, excluded)}
+
+
+def known_tags() -> dict[str, str]:
+    """Those of `host_tags` that do not change and are known by now; waits for nothing."""
+    excluded = Settings.from_env().exclude_tags
+    tags = tags_of(_this_machine.probes(FACTS_BUDGET_S).outcomes().values())
+    tags.pop("sysmetrics.error", None)  # what is late is no error here
     return {key: value for key, value in tags.items() if not matches_any(key, excluded)}
 
 

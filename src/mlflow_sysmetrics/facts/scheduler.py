@@ -1,4 +1,4 @@
-"""What placed the process here: Kubernetes or SLURM."""
+"""What placed the process here, and gave it its GPUs: Kubernetes or SLURM."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.host.errors import Unavailable
+from mlflow_sysmetrics.settings import Settings
 from mlflow_sysmetrics.sources.container import SERVICE_ACCOUNT, is_in_kubernetes
 
 if TYPE_CHECKING:
@@ -28,6 +29,28 @@ _SLURM_TAGS = {
     "sys.slurm_nodelist": "SLURM_JOB_NODELIST",
     "sys.slurm_partition": "SLURM_JOB_PARTITION",
 }
+
+_GPU_ALLOCATIONS = (
+    "SLURM_STEP_GPUS",
+    "SLURM_JOB_GPUS",
+    "SLURM_GPUS_ON_NODE",
+    "_CONDOR_AssignedGPUs",
+    "NVIDIA_VISIBLE_DEVICES",
+)
+_NO_ALLOCATION = ("", "all", "none", "void")
+"""What NVIDIA's variable holds where nobody chose GPUs for the process."""
+
+
+def read_gpu_allocation(host: Host) -> dict[str, str]:
+    """The variable by which the process was given its GPUs, where their metrics are of these."""
+    if Settings.from_env(host.environ).gpus == "all":
+        return {}
+    given = (name for name in _GPU_ALLOCATIONS if _gives_gpus(host.environ.get(name, "")))
+    return {"sysmetrics.gpu_allocation": next(given, "")}
+
+
+def _gives_gpus(value: str) -> bool:
+    return value.strip().lower() not in _NO_ALLOCATION
 
 
 def read_kubernetes(host: Host) -> dict[str, str]:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlflow_sysmetrics.facts.scheduler import read_kubernetes, read_slurm
+from mlflow_sysmetrics.facts.scheduler import read_gpu_allocation, read_kubernetes, read_slurm
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host
 
@@ -54,3 +54,27 @@ def test_a_slurm_job_is_told_by_its_environment(tmp_path: Path) -> None:
         "sys.slurm_nodelist": "node[01-04]",
         "sys.slurm_partition": "",
     }
+
+
+@pytest.mark.parametrize(
+    ("environ", "variable"),
+    [
+        ({"SLURM_JOB_GPUS": "0,1"}, "SLURM_JOB_GPUS"),
+        ({"NVIDIA_VISIBLE_DEVICES": "GPU-8932f937-d72c-4106"}, "NVIDIA_VISIBLE_DEVICES"),
+        ({"NVIDIA_VISIBLE_DEVICES": "all"}, ""),  # as images have it of their own
+        ({"NVIDIA_VISIBLE_DEVICES": "void"}, ""),
+        ({}, ""),
+    ],
+)
+def test_who_gave_the_gpus_is_told_by_the_environment(
+    environ: dict[str, str], variable: str, tmp_path: Path
+) -> None:
+    tags = read_gpu_allocation(Host(root=tmp_path, system="Linux", environ=environ))
+
+    assert tags == {"sysmetrics.gpu_allocation": variable}
+
+
+def test_with_the_metrics_of_all_gpus_nobody_knows_which_were_given(tmp_path: Path) -> None:
+    environ = {"SLURM_JOB_GPUS": "0", "MLFLOW_SYSMETRICS_GPUS": "all"}
+
+    assert read_gpu_allocation(Host(root=tmp_path, system="Linux", environ=environ)) == {}

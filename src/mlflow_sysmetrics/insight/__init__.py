@@ -1,0 +1,1 @@
+"""From what was sampled to what it says of the run: statistics, summary and findings."""

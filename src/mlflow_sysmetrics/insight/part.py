@@ -1,0 +1,146 @@
+"""What is kept of a part of a run, in one tag: for when it is resumed, or has several nodes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH
+from mlflow_sysmetrics.insight.statistics import Moment, Statistic, merged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_VERSION = "1:"
+_MAX_JSON_LENGTH = 100_000  # of a tag that someone may have tampered with
+_COARSEST = 16
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a summary needs to know of a part of a run, or of one node's.
+
+    Attributes:
+        statistics: By metric key, without buckets.
+        started_s: When it began, seconds since the epoch.
+        duration_s: How long it lasted.
+        samples: Number of samples.
+        gpu_hours: Of the run's GPUs; None where it is not known which those are.
+        gpu_hours_wasted: None where that could not be judged.
+    """
+
+    statistics: Mapping[str, Statistic]
+    started_s: float
+    duration_s: float
+    samples: int
+    gpu_hours: float | None = None
+    gpu_hours_wasted: float | None = None
+
+    def to_text(self) -> str:
+        """As a tag has it: as exact as there is room for, the first metrics first."""
+        kept = dict(self.statistics)
+        step = 1
+        while len(text := self._packed(kept, step)) > MAX_TAG_LENGTH:
+            if step < _COARSEST:
+                step *= 2
+            else:
+                kept.popitem()
+        return text
+
+    def _packed(self, statistics: Mapping[str, Statistic], step: int) -> str:
+        found = {
+            "t": round(self.started_s, 3),
+            "d": round(self.duration_s, 3),
+            "n": self.samples,
+            "g": self.gpu_hours,
+            "w": self.gpu_hours_wasted,
+            "m": {key: _row(each, self.started_s, step) for key, each in statistics.items()},
+        }
+        packed = zlib.compress(json.dumps(found, separators=(",", ":")).encode(), 9)
+        return _VERSION + base64.b64encode(packed).decode()
+
+    @classmethod
+    def from_text(cls, text: str) -> Part | None:
+        """What a tag says; None for what is no such tag."""
+        if not text.startswith(_VERSION):
+            return None
+        try:
+            packed = base64.b64decode(text.removeprefix(_VERSION), validate=True)
+            found = json.loads(zlib.decompressobj().decompress(packed, _MAX_JSON_LENGTH))
+            return cls(
+                {key: _statistic(key, row, found["t"]) for key, row in found["m"].items()},
+                found["t"],
+                found["d"],
+                found["n"],
+                found["g"],
+                found["w"],
+            )
+        except (binascii.Error, zlib.error, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+
+def together(parts: Iterable[Part]) -> Part:
+    """Parts that follow each other as one, the first given first."""
+    all_parts = list(parts)
+    return Part(
+        merged(each for part in all_parts for each in part.statistics.values()),
+        min(part.started_s for part in all_parts),
+        sum(part.duration_s for part in all_parts),
+        sum(part.samples for part in all_parts),
+        _sum(part.gpu_hours for part in all_parts),
+        _sum(part.gpu_hours_wasted for part in all_parts),
+    )
+
+
+def beside(parts: Iterable[Part]) -> Part:
+    """What several nodes did at the same time as one."""
+    all_parts = list(parts)
+    return replace(together(all_parts), duration_s=max(part.duration_s for part in all_parts))
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [each for each in values if each is not None]
+    return sum(known) if known else None
+
+
+def _row(each: Statistic, start_s: float, step: int) -> list[Any]:
+    numbers = (each.covered_s, each.mean, each.minimum, each.maximum)
+    ends = (each.first.time_s - start_s, each.first.value, each.last.time_s - start_s)
+    bins: dict[int, float] = {}
+    for number, covered_s in each.bins.items():
+        bins[number // step * step] = bins.get(number // step * step, 0.0) + covered_s
+    return [
+        each.samples,
+        *map(_short, numbers),
+        each.total if each.total is None else _short(each.total),
+        *map(_short, (*ends, each.last.value)),
+        [part for number in sorted(bins) for part in (number, _short(bins[number]))],
+    ]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def _statistic(key: str, row: list[Any], start_s: float) -> Statistic:
+    samples, covered_s, mean, minimum, maximum, total, first_s, first, last_s, last, bins = row
+    return Statistic(
+        key=key,
+        samples=int(samples),
+        covered_s=float(covered_s),
+        mean=float(mean),
+        minimum=float(minimum),
+        maximum=float(maximum),
+        total=total if total is None else float(total),
+        first=Moment(start_s + first_s, float(first)),
+        last=Moment(start_s + last_s, float(last)),
+        grid_start_s=start_s,
+        bucket_s=1.0,
+        buckets=(),
+        bucket_covered_s=(),
+        bins={int(number): float(s) for number, s in zip(bins[::2], bins[1::2], strict=True)},
+    )
