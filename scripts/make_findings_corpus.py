@@ -918,7 +918,14 @@ def other_troubles() -> list[Sketch]:
         .memory(9)
         .container(10)
         .set("container/oom_kills", after(0.03, 2)),
-        Sketch("swaps", "What it needs goes to swap and comes back.", 4, "swap-used", "memory-near-limit", memory_gb=32)
+        Sketch(
+            "swaps",
+            "What it needs goes to swap and comes back.",
+            4,
+            "swap-used",
+            "memory-near-limit",
+            memory_gb=32,
+        )
         .memory(27)
         .set("process/memory_swap_megabytes", ramp(0.5, 2, 0, 4600), 60)
         .set("pressure/memory_some_percentage", after(1, 23, 0.1), 3, (0, 100))

@@ -141,6 +141,7 @@ def _begin(run: Run, client: Any) -> None:  # noqa: ANN401 - MLflow has no types
     with contained("runs that a client opens are not sampled", subject="client runs"):
         from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME  # noqa: PLC0415 - as above
 
+        from mlflow_sysmetrics.distributed.leader import with_node  # noqa: PLC0415 - heavy
         from mlflow_sysmetrics.runs.monitors import RunMonitor  # noqa: PLC0415 - heavy
         from mlflow_sysmetrics.runs.registry import RunRequest  # noqa: PLC0415 - heavy
         from mlflow_sysmetrics.settings import Settings  # noqa: PLC0415 - heavy
@@ -153,7 +154,7 @@ def _begin(run: Run, client: Any) -> None:  # noqa: ANN401 - MLflow has no types
         opening = RunRequest(
             run_id,
             client.tracking_uri,
-            Settings.from_env(),
+            with_node(Settings.from_env()),
             resumed=False,
             poll_status=True,
         )

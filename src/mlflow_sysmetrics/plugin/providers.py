@@ -36,8 +36,9 @@ class SysMetricsRunContextProvider:
 class SysMonitorRunContextProvider:
     """Samples system and process metrics while `sysmonitor` is switched on.
 
-    It adds no tags: MLflow's loading it is the occasion to attach to MLflow's runs, and being asked
-    for tags the occasion to attach to a client's.
+    Its only tags are those by which the other hosts of a job find the run. MLflow's loading it is
+    the occasion to attach to MLflow's runs, and to look for the run of another host; being asked
+    for tags is the occasion to attach to a client's.
     """
 
     def __init__(self) -> None:
@@ -45,22 +46,31 @@ class SysMonitorRunContextProvider:
             from mlflow_sysmetrics.plugin import (  # noqa: PLC0415 - they may fail
                 client_patch,
                 monitor_patch,
+                rank_thread,
             )
 
             monitor_patch.attach()
             client_patch.attach()
+            rank_thread.start()
 
     def in_context(self) -> bool:
         """Whether MLFLOW_RUN_CONTEXT_PROVIDER lists `sysmonitor` at this moment."""
         return _is_on(SYSMONITOR)
 
     def tags(self) -> dict[str, str]:
-        """No tags; being asked reveals clients that open their runs themselves."""
+        """The tags of a job on several hosts; none outside of one. Never raises.
+
+        Being asked reveals clients that open their runs themselves.
+        """
         with contained("runs that a client opens are not sampled"):
             from mlflow_sysmetrics.plugin.client_patch import tags_resolved_by  # noqa: PLC0415 - if on
 
             caller = sys._getframe(2)  # noqa: SLF001 - of `resolve_tags`, which calls this
             tags_resolved_by(caller.f_globals.get("__name__", ""))
+        with contained("other hosts of the job are not in its run"):
+            from mlflow_sysmetrics.distributed.leader import tags_of_led_job  # noqa: PLC0415 - heavy
+
+            return tags_of_led_job()
         return {}
 
 

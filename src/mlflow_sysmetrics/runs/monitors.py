@@ -9,6 +9,7 @@ from mlflow.system_metrics.system_metrics_monitor import (
     SystemMetricsMonitor as MlflowSystemMetricsMonitor,
 )
 
+from mlflow_sysmetrics.distributed.leader import tag_of_resumed_run, with_node
 from mlflow_sysmetrics.log import warn_once
 from mlflow_sysmetrics.log.isolation import Contained, contained
 from mlflow_sysmetrics.runs import registry
@@ -91,12 +92,15 @@ class SystemMetricsMonitor(MlflowSystemMetricsMonitor):
             "node_id": node_id,
         }
         unset = {name: v for name, v in arguments.items() if name not in settings.origins}
+        given = settings.overridden(**unset)
+        in_force = given if given.node_id else with_node(given)
         self._monitor = RunMonitor(
             registry.RunRequest(
                 run_id,
                 tracking_uri or mlflow.get_tracking_uri(),
-                settings.overridden(**unset),
+                in_force,
                 resumed=resume_logging,
+                tags=tag_of_resumed_run(in_force) if resume_logging else {},
             )
         )
 

@@ -23,14 +23,15 @@ from mlflow_sysmetrics.delivery.tracking import active_workspace
 from mlflow_sysmetrics.delivery.uploader import Uploader
 from mlflow_sysmetrics.distributed import domain
 from mlflow_sysmetrics.distributed.claim import Claim
+from mlflow_sysmetrics.distributed.leader import host_with_ranks
 from mlflow_sysmetrics.distributed.standby import Standby
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host.file_helper import start_helpers
 from mlflow_sysmetrics.host.forks import after_fork_in_child
-from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.runs import unsampled as unsampled_runs
 from mlflow_sysmetrics.runs.observed import observer_of
+from mlflow_sysmetrics.runs.paced_sink import PACE_MS, PacedSink
 from mlflow_sysmetrics.runs.switch import SYSMETRICS, switched_on
 from mlflow_sysmetrics.sampling.recorder import Recorder
 from mlflow_sysmetrics.sampling.runners import CollectorSet
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from mlflow_sysmetrics.host.host import Host
     from mlflow_sysmetrics.insight.observer import RunObserver
     from mlflow_sysmetrics.settings import Settings
 
@@ -61,6 +63,9 @@ class RunRequest:
             are of, or the run. None to go on without the process.
         poll_status: Whether the run is ended by code that does not notify us: its status is then
             asked for now and then, and nothing more is sampled once it has ended.
+        tags: Set as the run opens.
+        is_of_other_host: Whether a process of another host has opened it, so that the host's tags
+            are that one's.
     """
 
     run_id: str
@@ -71,6 +76,8 @@ class RunRequest:
     prefix: str = PROCESS_PREFIX
     on_end: Callable[[], None] | None = None
     poll_status: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
+    is_of_other_host: bool = False
 
     @property
     def key(self) -> tuple[str, str, CollectorSet | None]:
@@ -103,6 +110,11 @@ class OpenRun:
         self.recorder: Recorder | Standby
         self.refcount = 0
         self._runs = runs
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has closed it, nor ended the run."""
+        return self._runs is _this_process.runs and self._runs.is_held(self)
 
     def close(self) -> None:
         """Let go of the run; the last to do so waits, within a bound, until all is sent."""
@@ -143,6 +155,11 @@ class OpenRuns:
         """Whether a run is open that logs to the same series."""
         with self._lock:
             return any(run.opening.series == opening.series for run in self._by_key.values())
+
+    def is_held(self, run: OpenRun) -> bool:
+        """Whether a run is open still."""
+        with self._lock:
+            return self._by_key.get(run.key) is run
 
     def release(self, run: OpenRun) -> None:
         """Close a run when nobody holds it any more."""
@@ -192,6 +209,8 @@ class OpenRuns:
     def _record(self, run: OpenRun, opening: RunRequest) -> None:
         recorder = self._recorder(run, opening)
         recorder.open()
+        if opening.tags:
+            recorder.put(tags=opening.tags)
         run.recorder = recorder
 
     def _take_over(self, run: OpenRun) -> None:
@@ -232,14 +251,15 @@ class OpenRuns:
         stream = Stream(
             address,
             folder,
-            partial(_tags_of_resumed_run, opening.settings) if opening.resumed else None,
+            _tags(opening),
             self._own_prefix(opening) if opening.resumed else None,
         )
         on_end = partial(self._end, run) if opening.poll_status else None
+        channel = Channel(stream, self._uploader(opening, folder), on_end)
         return Recorder(
             opening.settings,
             opening.collectors or self._collectors,
-            Channel(stream, self._uploader(opening, folder), on_end),
+            PacedSink(channel, PACE_MS) if opening.is_of_other_host else channel,
             self.sampler,
             self._host.clock,
             opening.prefix,
@@ -294,7 +314,7 @@ class _ThisProcess:
         """The registry, made when it is first needed."""
         with self._lock:
             if self.runs is None:
-                self.runs = OpenRuns(Host())
+                self.runs = OpenRuns(host_with_ranks())
                 self._install_hooks()
             return self.runs
 
@@ -331,6 +351,11 @@ def open_run(opening: RunRequest) -> OpenRun:
     return _this_process.open_runs().acquire(opening)
 
 
+def close_all() -> None:
+    """Close all runs that are open in this process, within one flush timeout."""
+    _this_process.close_all()
+
+
 def sampler_thread() -> threading.Thread | None:
     """The thread that samples for all runs of this process; None while no run is open."""
     runs = _this_process.runs
@@ -341,6 +366,13 @@ def is_open(opening: RunRequest) -> bool:
     """Whether this process already logs what this opening would."""
     runs = _this_process.runs
     return runs is not None and runs.has(opening)
+
+
+def _tags(opening: RunRequest) -> Callable[[], Mapping[str, str]] | None:
+    """Gives the tags that a run lacks which existed before; None for a new one."""
+    if not opening.resumed:
+        return None
+    return dict if opening.is_of_other_host else partial(_tags_of_resumed_run, opening.settings)
 
 
 def _tags_of_resumed_run(settings: Settings) -> Mapping[str, str]:

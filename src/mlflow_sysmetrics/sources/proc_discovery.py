@@ -102,6 +102,12 @@ class ProcessDiscovery:
         self._listing.forget(pid)
         self._somebody_ended = True
 
+    def join(self, pid: int) -> None:
+        """A process has been added that may have been seen, with its children, as a stranger."""
+        self.forget(pid)
+        self._listing.forget_all()
+        self._last_pid_looked_at = None  # its children may have been born long ago
+
     def _read_last_pid(self) -> int | None:
         """None where it is not told, or cannot be read now."""
         if self._loadavg is None:

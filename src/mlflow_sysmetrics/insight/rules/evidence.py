@@ -214,7 +214,10 @@ def recent_growth(run: RunView, statistic: Statistic) -> Growth | None:
     if slope <= 0:
         return None
     return Growth(
-        height - slope * span_s / 2, height + slope * span_s / 2, points[0].time_s, points[-1].time_s
+        height - slope * span_s / 2,
+        height + slope * span_s / 2,
+        points[0].time_s,
+        points[-1].time_s,
     )
 
 
