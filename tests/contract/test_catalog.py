@@ -17,8 +17,6 @@ from mlflow_sysmetrics.catalog import (
     PREFIX,
     TAGS,
     Aggregate,
-    Metric,
-    Tag,
     metric_of,
     metrics_of,
 )
@@ -35,6 +33,7 @@ from mlflow_sysmetrics.sampling.window import Readings, Window
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from mlflow_sysmetrics.catalog import Metric, Tag
     from mlflow_sysmetrics.collectors.contract import Collector
 
 MEASURES = {
@@ -68,13 +67,6 @@ MLFLOWS_OWN = {
 }
 
 
-def key_of(metric: Metric) -> str:
-    return metric.key
-
-
-each_metric = pytest.mark.parametrize("metric", METRICS, ids=key_of)
-
-
 # Names and units
 
 
@@ -83,40 +75,45 @@ def test_keys_are_unique() -> None:
         assert len(keys) == len(set(keys))
 
 
-@each_metric
-def test_a_key_is_one_that_mlflow_accepts(metric: Metric) -> None:
-    key = PREFIX + metric.key.format(index=15, instance=6)
+def test_a_key_is_one_that_mlflow_accepts() -> None:
+    for metric in METRICS:
+        key = PREFIX + metric.key.format(index=15, instance=6)
 
-    _validate_metric_name(key)
-    assert len(key) <= MAX_ENTITY_KEY_LENGTH
-
-
-@each_metric
-def test_a_key_is_its_subject_quantity_and_unit(metric: Metric) -> None:
-    assert re.fullmatch(r"([a-z]+(_\d+)?/)?[a-z][a-z0-9_]*", metric.key.format(index=0, instance=0))
-    if metric.unit in COUNTED:
-        assert re.search(r"\bnum_|\bload_average_|_kills$|_errors$|_rows$", metric.key)
-    else:
-        assert metric.unit in MEASURES
-        assert metric.key.endswith("_" + metric.unit.replace(" ", "_"))
+        _validate_metric_name(key)
+        assert len(key) <= MAX_ENTITY_KEY_LENGTH
 
 
-@each_metric
-def test_a_metric_is_described(metric: Metric) -> None:
-    assert metric.meaning.endswith(".")
-    assert metric.source
-    assert metric.absent
-    assert metric.scale > 0
+def test_a_key_is_its_subject_quantity_and_unit() -> None:
+    for metric in METRICS:
+        assert re.fullmatch(
+            r"([a-z]+(_\d+)?/)?[a-z][a-z0-9_]*", metric.key.format(index=0, instance=0)
+        )
+        if metric.unit in COUNTED:
+            assert re.search(r"\bnum_|\bload_average_|_kills$|_errors$|_rows$", metric.key)
+        else:
+            assert metric.unit in MEASURES
+            assert metric.key.endswith("_" + metric.unit.replace(" ", "_"))
 
 
-@each_metric
-def test_only_rates_are_per_something(metric: Metric) -> None:
-    assert metric.per is None or metric.aggregate is Aggregate.RATE
+def test_a_metric_is_described() -> None:
+    for metric in METRICS:
+        assert metric.meaning.endswith(".")
+        assert metric.source
+        assert metric.absent
+        assert metric.scale > 0
 
 
-@each_metric
-def test_a_gauges_reading_has_its_metrics_name_and_unit(metric: Metric) -> None:
-    assert metric.aggregate in OF_COUNTERS or (metric.reading, metric.scale) == (metric.key, 1.0)
+def test_only_rates_are_per_something() -> None:
+    for metric in METRICS:
+        assert metric.per is None or metric.aggregate is Aggregate.RATE
+
+
+def test_a_gauges_reading_has_its_metrics_name_and_unit() -> None:
+    for metric in METRICS:
+        assert metric.aggregate in OF_COUNTERS or (metric.reading, metric.scale) == (
+            metric.key,
+            1.0,
+        )
 
 
 @pytest.mark.parametrize(("key", "unit"), MLFLOWS_OWN.items())
@@ -124,20 +121,21 @@ def test_mlflows_own_keys_are_ours_too(key: str, unit: str) -> None:
     assert metric_of(key).unit == unit
 
 
-@pytest.mark.parametrize("tag", TAGS, ids=lambda tag: tag.key)
-def test_a_tag_is_described_and_one_that_mlflow_accepts(tag: Tag) -> None:
-    _validate_tag_name(tag.key)
-    assert tag.meaning.endswith(".")
-    assert 0 < len(tag.example) <= MAX_TAG_LENGTH
-    assert "`" not in tag.example  # it is set as code
-    assert tag.source
-    assert tag.absent
+def test_a_tag_is_described_and_one_that_mlflow_accepts() -> None:
+    for tag in TAGS:
+        _validate_tag_name(tag.key)
+        assert tag.meaning.endswith(".")
+        assert 0 < len(tag.example) <= MAX_TAG_LENGTH
+        assert "`" not in tag.example  # it is set as code
+        assert tag.source
+        assert tag.absent
 
 
-@pytest.mark.parametrize("described", [*METRICS, *TAGS], ids=lambda each: each.key)
-def test_platforms_are_named_in_one_way(described: Metric | Tag) -> None:
-    assert described.platforms in PLATFORMS
-    assert described.platforms == EVERYWHERE or described.absent != "never"
+def test_platforms_are_named_in_one_way() -> None:
+    everything: list[Metric | Tag] = [*METRICS, *TAGS]
+    for described in everything:
+        assert described.platforms in PLATFORMS
+        assert described.platforms == EVERYWHERE or described.absent != "never"
 
 
 def test_the_tag_of_lost_samples_is_in_the_catalog() -> None:

@@ -67,24 +67,24 @@ def layer(module: str) -> str:
     return module.split(".")[1]
 
 
-inner_modules = pytest.mark.parametrize("module", [name for name in MODULES if name != PACKAGE])
+INNER_MODULES = [name for name in MODULES if name != PACKAGE]
 
 
-@inner_modules
-def test_a_module_imports_from_its_own_layer_and_from_those_below(module: str) -> None:
-    height = LAYERS.index(layer(module))
-    ours = {name for name in IMPORTS[module] if name.startswith(PACKAGE)}
+def test_a_module_imports_from_its_own_layer_and_from_those_below() -> None:
+    for module in INNER_MODULES:
+        height = LAYERS.index(layer(module))
+        ours = {name for name in IMPORTS[module] if name.startswith(PACKAGE)}
 
-    assert not {name for name in ours if LAYERS.index(layer(name)) > height}
+        assert not {name for name in ours if LAYERS.index(layer(name)) > height}, module
 
 
-@inner_modules
-def test_a_library_is_imported_only_where_it_belongs(module: str) -> None:
-    libraries = {name.partition(".")[0] for name in IMPORTS[module]}
+def test_a_library_is_imported_only_where_it_belongs() -> None:
+    for module in INNER_MODULES:
+        libraries = {name.partition(".")[0] for name in IMPORTS[module]}
 
-    assert not {
-        name for name in libraries & MAY_IMPORT.keys() if layer(module) not in MAY_IMPORT[name]
-    }
+        assert not {
+            name for name in libraries & MAY_IMPORT.keys() if layer(module) not in MAY_IMPORT[name]
+        }
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
