@@ -17,8 +17,6 @@ from mlflow_sysmetrics.catalog import (
     PREFIX,
     TAGS,
     Aggregate,
-    Metric,
-    Tag,
     metric_of,
     metrics_of,
 )
@@ -35,6 +33,7 @@ from mlflow_sysmetrics.sampling.window import Readings, Window
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from mlflow_sysmetrics.catalog import Metric, Tag
     from mlflow_sysmetrics.collectors.contract import Collector
 
 MEASURES = {

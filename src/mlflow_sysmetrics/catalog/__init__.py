@@ -11,9 +11,12 @@ import re
 from dataclasses import replace
 from functools import lru_cache
 
-from mlflow_sysmetrics.catalog.accelerators import ACCELERATOR_METRICS
+from mlflow_sysmetrics.catalog.accelerators import (
+    ACCELERATOR_METRICS,
+    GPU_METRICS,
+    gpu_name,
+)
 from mlflow_sysmetrics.catalog.container import CONTAINER_METRICS, PRESSURE_METRICS
-from mlflow_sysmetrics.catalog.gpu import GPU_METRICS, gpu_name
 from mlflow_sysmetrics.catalog.host import HOST_METRICS
 from mlflow_sysmetrics.catalog.model import (
     MAX_TAG_LENGTH,
