@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.insight.run import Known, RunGpus
+from mlflow_sysmetrics.insight.thresholds import LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,41 +16,27 @@ if TYPE_CHECKING:
 OF_ONE_GPU = re.compile(r"gpu_([0-9]+)[_/]")
 """What keys of one GPU begin with."""
 
-_GIVE = (
-    "CUDA_VISIBLE_DEVICES",
-    "HIP_VISIBLE_DEVICES",
-    "ROCR_VISIBLE_DEVICES",
-    "ZE_AFFINITY_MASK",
-    "NVIDIA_VISIBLE_DEVICES",
-    "SLURM_JOB_GPUS",
-    "SLURM_STEP_GPUS",
-)
-"""Variables by which a user, a scheduler or a device plugin gives GPUs to a process."""
-
-_GIVES_NOTHING = {"", "all", "none", "void", "no"}
+ALLOCATION_TAG = "sysmetrics.gpu_allocation"
 
 
-def run_gpus(
-    statistics: Mapping[str, Statistic], environ: Mapping[str, str] | None = None
-) -> RunGpus:
-    """The GPUs of a run.
+def run_gpus(statistics: Mapping[str, Statistic], facts: Mapping[str, str]) -> RunGpus:
+    """The GPUs of a run, or of one node of it.
+
+    Those that have metrics were given to it where a scheduler or a device plugin chose them, or
+    where they are fewer than the host has. Else those are the run's whose memory its tree holds.
 
     Args:
         statistics: Of the run, by metric key.
-        environ: The environment of the process that is sampled, if GPUs without use by the run
-            are left out by it; None where that is not known.
+        facts: The run's tags.
     """
     indices = sorted({int(found[1]) for key in statistics if (found := OF_ONE_GPU.match(key))})
-    if environ is not None and _are_given(environ):
+    count = facts.get("sys.gpu_count", "")
+    if ALLOCATION_TAG in facts or (count.isdecimal() and len(indices) < int(count)):
         return RunGpus(tuple(indices), Known.GIVEN)
     held = tuple(index for index in indices if _is_held(index, statistics))
     return RunGpus(held, Known.HELD) if held else RunGpus(tuple(indices), Known.UNKNOWN)
 
 
-def _are_given(environ: Mapping[str, str]) -> bool:
-    return any(environ.get(name, "").strip().lower() not in _GIVES_NOTHING for name in _GIVE)
-
-
 def _is_held(index: int, statistics: Mapping[str, Statistic]) -> bool:
     memory = statistics.get(f"gpu_{index}/process_memory_megabytes")
-    return memory is not None and memory.maximum > 0
+    return memory is not None and memory.maximum >= LIMITS.gpu_process_memory

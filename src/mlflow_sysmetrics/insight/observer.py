@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -64,7 +64,6 @@ class Subject:
         settings: In force for it.
         facts: Gives the host's tags that are known by now; must not wait.
         earlier: Gives what the store has of it; None while that is not known. Must not wait.
-        environ: The environment of the process that is sampled.
         outer_run_id: The run that was open before in this process, and samples the same process
             tree; None where there is none.
     """
@@ -73,7 +72,6 @@ class Subject:
     settings: Settings
     facts: Callable[[], Mapping[str, str]] = dict
     earlier: Callable[[], Earlier | None] = Earlier
-    environ: Mapping[str, str] = field(default_factory=dict)
     outer_run_id: str | None = None
 
 
@@ -188,7 +186,7 @@ class RunObserver(Observer):
 
     def _view(self) -> RunView:
         statistics = self._statistics.statistics()
-        gpus_are_chosen = self._settings.gpus != "all"
+        facts = self._subject.facts()
         return RunView(
             statistics=statistics,
             started_s=self._epoch_s,
@@ -196,8 +194,8 @@ class RunObserver(Observer):
             samples=self._statistics.samples,
             largest_gap_s=self._statistics.largest_gap_s,
             interval_s=self._settings.sampling_interval_s,
-            facts=self._subject.facts(),
-            gpus=run_gpus(statistics, self._subject.environ if gpus_are_chosen else None),
+            facts=facts,
+            gpus=run_gpus(statistics, facts),
             node=self._settings.node_id,
             is_outermost=self._subject.outer_run_id is None,
         )

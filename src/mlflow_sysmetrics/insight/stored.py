@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_sysmetrics.catalog import PREFIX, SUMMARY_PREFIX, Aggregate, metric_of
 from mlflow_sysmetrics.insight.gpu_share import OF_ONE_GPU, run_gpus
 from mlflow_sysmetrics.insight.live import most_covered_s
-from mlflow_sysmetrics.insight.run import Known, RunView
+from mlflow_sysmetrics.insight.run import RunView
 from mlflow_sysmetrics.insight.statistics import Accumulator, Grid, frozen
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 _UTILIZATION = "gpu/utilization_percentage"
 _POWER = "gpu/power_usage_watts"
-
-_GIVEN_BY = ("sys.slurm_job_id", "sys.k8s_pod")
-"""Tags of runs under schedulers that give each job its own GPUs."""
 
 _USUAL_INTERVAL_S = 10.0
 
@@ -118,9 +115,6 @@ def view_of(
     if started_s is not None and times_s and 0 <= times_s[0] - started_s <= longest_s:
         opened_s = started_s
     statistics = _statistics(histories, opened_s, longest_s)
-    gpus = run_gpus(statistics)
-    if gpus.indices and any(tag in facts for tag in _GIVEN_BY) and not gpus.are_known:
-        gpus = replace(gpus, known=Known.GIVEN)
     first_s = times_s[0] - opened_s if times_s else 0.0
     return RunView(
         statistics=statistics,
@@ -130,7 +124,7 @@ def view_of(
         largest_gap_s=max(spans_s, default=0.0),
         interval_s=interval_s,
         facts=facts,
-        gpus=gpus,
+        gpus=run_gpus(statistics, facts),
         node=node,
         is_mlflows_own=is_mlflows_own,
     )
