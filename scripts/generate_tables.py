@@ -30,9 +30,9 @@ from mlflow_sysmetrics.catalog import (
     PRESSURE_METRICS,
     PROCESS_METRICS,
     SUMMARY,
-    SUMMARY_PREFIX,
     TAGS,
 )
+from mlflow_sysmetrics.sampling.sink import SUMMARY_PREFIX
 from mlflow_sysmetrics.settings import VARIABLES
 
 if TYPE_CHECKING:

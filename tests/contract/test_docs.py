@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mlflow_sysmetrics
-from mlflow_sysmetrics.catalog import METRICS, TAGS, metric_of
+from mlflow_sysmetrics.catalog import METRICS, SUMMARY, TAGS, metric_of
 from mlflow_sysmetrics.cli.main import main
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.sampling.runners import CollectorSet
+from mlflow_sysmetrics.sampling.sink import SUMMARY_PREFIX
 from mlflow_sysmetrics.settings import VARIABLES
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ SYSTEM_KEY = re.compile(r"`system/([\w/<>]+)`")
 SYS_TAG = re.compile(r"\b(?<!mlflow_)(?:sys|sysmetrics)\.[a-z]\w*(?![\w*])")
 VARIABLE = re.compile(r"\bMLFLOW_(?:SYSMETRICS|SYSTEM_METRICS)_\w+")
 
+SUMMARY_NAMES = {each.name for each in SUMMARY}
 PYTHONS = {"sys.exit"}
 
 each_document = pytest.mark.parametrize(
@@ -126,7 +128,9 @@ def test_what_the_readme_links_by_name_is_defined() -> None:
 def test_keys_variables_and_commands_that_are_named_are_there(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     for key in SYSTEM_KEY.findall(text):
-        if not key.endswith("/") and not key.startswith("<node"):
+        if key.startswith(SUMMARY_PREFIX):
+            assert key == SUMMARY_PREFIX or key.removeprefix(SUMMARY_PREFIX) in SUMMARY_NAMES
+        elif not key.endswith("/") and not key.startswith("<node"):
             metric_of(re.sub(r"<\w+>", "0", key))
     assert set(SYS_TAG.findall(text)) <= {*PYTHONS, *(tag.key for tag in TAGS)}
     assert set(VARIABLE.findall(text)) <= {variable.name for variable in VARIABLES}

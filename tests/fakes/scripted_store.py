@@ -73,7 +73,7 @@ class ScriptedStore:
         for point in self.stored:
             found = LastPoint(point.step, point.timestamp_ms)
             latest[point.key] = max(latest.get(point.key, found), found)
-        return RunState(self.tags.keys(), latest, self.is_deleted, self.has_ended)
+        return RunState(self.tags, latest, self.is_deleted, self.has_ended)
 
     def timestamps(self, key: str) -> frozenset[int]:
         self._answer("timestamps")

@@ -27,7 +27,6 @@ from mlflow_sysmetrics.catalog.process import PROCESS_METRICS
 from mlflow_sysmetrics.catalog.summary import (
     STATISTICS,
     SUMMARY,
-    SUMMARY_PREFIX,
     SummaryValue,
     summary_name,
 )
@@ -46,7 +45,6 @@ __all__ = [
     "PROCESS_PREFIX",
     "STATISTICS",
     "SUMMARY",
-    "SUMMARY_PREFIX",
     "TAGS",
     "Aggregate",
     "Metric",

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SUMMARY_PREFIX = "summary/"
-"""What the keys of a summary begin with, below `system/`."""
-
 STATISTICS = ("mean", "p95", "max", "total")
 """What a summary can say of a metric."""
 

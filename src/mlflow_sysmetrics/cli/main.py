@@ -169,6 +169,41 @@ def upload(
         raise SystemExit(1)
 
 
+@main.command()
+@click.argument("run_ids", metavar="[RUN]...", nargs=-1)
+@click.option("--experiment", metavar="NAME", help="All runs of this experiment.")
+@click.option("--dry-run", is_flag=True, help="Say what runs would get, and write nothing.")
+@click.option(
+    "--tracking-uri", help="The store that has the runs. By default that of MLFLOW_TRACKING_URI."
+)
+def summarize(
+    *, run_ids: tuple[str, ...], experiment: str | None, dry_run: bool, tracking_uri: str | None
+) -> None:
+    """Make the summary and the findings of ended runs that lack them.
+
+    Such are runs that crashed or were killed, old ones, and those of MLflow's own monitor. They are
+    made from the metrics in the store. A final summary is never overwritten; what is interrupted
+    goes on with the next run when it is started again. Exit status 1 if a run could not be read or
+    written.
+    """
+    if bool(run_ids) == (experiment is not None):
+        raise click.UsageError("Give either RUN ids, or --experiment NAME.")
+    import mlflow  # noqa: PLC0415 - slow
+
+    from mlflow_sysmetrics.cli.summarize import Summarizer  # noqa: PLC0415 - MLflow, slow
+
+    settings = Settings.from_env()
+    for problem in settings.problems:
+        click.echo(problem, err=True)
+    summarizer = Summarizer(tracking_uri or mlflow.get_tracking_uri(), settings, dry_run=dry_run)
+    if experiment is not None:
+        summarizer.experiment(experiment)
+    else:
+        summarizer.named(run_ids)
+    if summarizer.failures:
+        raise SystemExit(1)
+
+
 @contextmanager
 def _open_window() -> Iterator[tuple[Window, CollectorSet]]:
     collectors = CollectorSet(Host())

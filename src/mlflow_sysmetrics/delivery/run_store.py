@@ -10,7 +10,7 @@ from mlflow_sysmetrics.log.addresses import hide, shown_text
 from mlflow_sysmetrics.sampling.sink import SUMMARY_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from mlflow_sysmetrics.sampling.sink import Point
 
@@ -109,13 +109,13 @@ class RunState:
     """What a store reports about a run.
 
     Attributes:
-        tags: Keys of its tags.
+        tags: Its tags.
         latest: Last point of each of our metrics, by key below the prefix.
         is_deleted: Whether it takes nothing any more.
         has_ended: Whether its status is one of those that end a run.
     """
 
-    tags: Collection[str]
+    tags: Mapping[str, str]
     latest: Mapping[str, LastPoint]
     is_deleted: bool
     has_ended: bool
@@ -177,7 +177,7 @@ def state_from_json(run: Mapping[str, Any], prefix: str) -> RunState:
     """
     data = run.get("data", {})
     return RunState(
-        tags=[tag["key"] for tag in data.get("tags", ())],
+        tags={tag["key"]: tag.get("value", "") for tag in data.get("tags", ())},
         latest={
             metric["key"].removeprefix(prefix): LastPoint(
                 int(metric.get("step", 0)), int(metric["timestamp"])

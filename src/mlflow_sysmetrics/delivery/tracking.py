@@ -121,7 +121,7 @@ class ClientRunStore:
         # Public accessors give values without steps; MLflow's own monitor reads it so, too.
         metrics = run.data._metric_objs  # noqa: SLF001 - as said
         return RunState(
-            tags=run.data.tags.keys(),
+            tags=run.data.tags,
             latest={
                 metric.key.removeprefix(self._prefix): LastPoint(metric.step, metric.timestamp)
                 for metric in metrics

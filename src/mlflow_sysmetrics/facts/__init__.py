@@ -78,6 +78,14 @@ def host_tags(budget_s: float = FACTS_BUDGET_S) -> dict[str, str]:
     return {key: value for key, value in tags.items() if not matches_any(key, excluded)}
 
 
+def known_tags() -> dict[str, str]:
+    """Those of `host_tags` that do not change and are known by now; waits for nothing."""
+    excluded = Settings.from_env().exclude_tags
+    tags = tags_of(_this_machine.probes(FACTS_BUDGET_S).outcomes().values())
+    tags.pop("sysmetrics.error", None)  # what is late is no error here
+    return {key: value for key, value in tags.items() if not matches_any(key, excluded)}
+
+
 def tags_of(outcomes: Iterable[Outcome]) -> dict[str, str]:
     """The tags of facts, as every store takes them; `sysmetrics.error` says which facts failed."""
     tags: dict[str, str] = {}

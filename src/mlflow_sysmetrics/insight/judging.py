@@ -10,7 +10,7 @@ from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.settings import matches_any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from mlflow_sysmetrics.insight.finding import Rule
     from mlflow_sysmetrics.insight.run import RunView
@@ -47,12 +47,17 @@ def judge(run: RunView, exclude: tuple[str, ...] = (), rules: Sequence[Rule] = R
         judged.append(rule.id)
         if finding is not None:
             findings.append(finding)
-    return Judgement(tuple(sorted(findings, key=_order)), not_judged, tuple(judged))
+    return Judgement(tuple(worst_first(findings)), not_judged, tuple(judged))
 
 
 def is_of_host(rule_id: str) -> bool:
     """Whether a rule is about the host, and so about all runs on it alike."""
     return any(rule.id == rule_id and rule.is_of_host for rule in RULES)
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """In the order in which they are shown."""
+    return sorted(findings, key=_order)
 
 
 def _order(finding: Finding) -> tuple[int, float, float, str]:

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.insight.finding import SEVERITIES
-from mlflow_sysmetrics.insight.gpu_share import run_gpus
-from mlflow_sysmetrics.insight.judging import is_of_host, judge
+from mlflow_sysmetrics.insight.gpus import gpus_of
+from mlflow_sysmetrics.insight.judging import is_of_host, judge, worst_first
 from mlflow_sysmetrics.insight.live import LiveStatistics
 from mlflow_sysmetrics.insight.part import together
 from mlflow_sysmetrics.insight.run import RunView
 from mlflow_sysmetrics.insight.summary import MIN_SAMPLES, part_of, summarize
 from mlflow_sysmetrics.insight.texts import description, log_text, tag_text
+from mlflow_sysmetrics.insight.whole import FINDINGS_TAG, STATISTICS_TAG, SUMMARY_TAG
 from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.sampling.observer import Notes, Observer
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.sampling.window import Readings
     from mlflow_sysmetrics.settings import Settings
 
-FINDINGS_TAG = "sys.findings"
-SUMMARY_TAG = "sysmetrics.summary"
-STATISTICS_TAG = "sysmetrics.statistics"
 DESCRIPTION_TAG = "mlflow.note.content"
 
 PROVISIONAL = "provisional"
@@ -47,12 +44,10 @@ class Earlier:
     Attributes:
         is_any: Whether there are such parts.
         part: What they were; None where that is not known.
-        has_description: Whether the user has described the run; None where that is not known.
     """
 
     is_any: bool = False
     part: Part | None = None
-    has_description: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,9 @@ class Subject:
         run_id: Its id.
         settings: In force for it.
         facts: Gives the host's tags that are known by now; must not wait.
-        earlier: Gives what the store has of it; None while that is not known. Must not wait.
+        earlier: Gives its earlier parts; None while they are not known. Must not wait.
+        has_description: Tells whether the user has described it; None where that is not known.
+            Asked only where the findings are to be the description.
         outer_run_id: The run that was open before in this process, and samples the same process
             tree; None where there is none.
     """
@@ -72,6 +69,7 @@ class Subject:
     settings: Settings
     facts: Callable[[], Mapping[str, str]] = dict
     earlier: Callable[[], Earlier | None] = Earlier
+    has_description: Callable[[], bool | None] = bool
     outer_run_id: str | None = None
 
 
@@ -96,6 +94,8 @@ class RunObserver(Observer):
     def take(self, sample: Sequence[Readings]) -> Notes:
         """See `Observer`."""
         self._statistics.add(sample)
+        if self._statistics.samples == MIN_SAMPLES:
+            self._subject.facts()  # so that they are known when they are needed
         lasted_s = self._statistics.duration_s
         if lasted_s >= self._provisional_due_s:
             while self._provisional_due_s <= lasted_s:
@@ -124,8 +124,7 @@ class RunObserver(Observer):
         _log(self._subject.run_id, new)
         if not new or self._settings.node_id:
             return Notes()
-        so_far = sorted(self._live.values(), key=lambda each: SEVERITIES.index(each.severity))
-        return Notes({FINDINGS_TAG: tag_text(so_far)})
+        return Notes({FINDINGS_TAG: tag_text(worst_first(self._live.values()))})
 
     def _say_provisional(self) -> Notes:
         """What a run that is killed without warning leaves."""
@@ -179,14 +178,12 @@ class RunObserver(Observer):
         """The findings as the run's description, if that is wanted and it has none."""
         if self._settings.findings != "describe" or judgement is None or not judgement.judged:
             return {}
-        earlier = self._subject.earlier()
-        if earlier is None or earlier.has_description is not False:
+        if self._subject.has_description() is not False:
             return {}
         return {DESCRIPTION_TAG: description(judgement.findings)}
 
     def _view(self) -> RunView:
-        statistics = self._statistics.statistics()
-        facts = self._subject.facts()
+        statistics, facts = self._statistics.statistics(), self._subject.facts()
         return RunView(
             statistics=statistics,
             started_s=self._epoch_s,
@@ -195,7 +192,7 @@ class RunObserver(Observer):
             largest_gap_s=self._statistics.largest_gap_s,
             interval_s=self._settings.sampling_interval_s,
             facts=facts,
-            gpus=run_gpus(statistics, facts),
+            gpus=gpus_of(statistics, facts),
             node=self._settings.node_id,
             is_outermost=self._subject.outer_run_id is None,
         )

@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH
@@ -94,6 +94,12 @@ def together(parts: Iterable[Part]) -> Part:
         _sum(part.gpu_hours for part in all_parts),
         _sum(part.gpu_hours_wasted for part in all_parts),
     )
+
+
+def beside(parts: Iterable[Part]) -> Part:
+    """What several nodes did at the same time as one."""
+    all_parts = list(parts)
+    return replace(together(all_parts), duration_s=max(part.duration_s for part in all_parts))
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from mlflow_sysmetrics.catalog import PREFIX, SUMMARY_PREFIX, Aggregate, metric_of
-from mlflow_sysmetrics.insight.gpu_share import OF_ONE_GPU, run_gpus
+from mlflow_sysmetrics.catalog import PREFIX, Aggregate, metric_of
+from mlflow_sysmetrics.insight.gpus import gpus_of
 from mlflow_sysmetrics.insight.live import most_covered_s
 from mlflow_sysmetrics.insight.run import RunView
 from mlflow_sysmetrics.insight.statistics import Accumulator, Grid, frozen
+from mlflow_sysmetrics.sampling.sink import SUMMARY_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -124,7 +126,7 @@ def view_of(
         largest_gap_s=max(spans_s, default=0.0),
         interval_s=interval_s,
         facts=facts,
-        gpus=run_gpus(statistics, facts),
+        gpus=gpus_of(statistics, facts),
         node=node,
         is_mlflows_own=is_mlflows_own,
     )
@@ -169,9 +171,7 @@ def _gpu_totals(histories: Mapping[str, History]) -> dict[str, History]:
         (_POWER, "power_usage_watts", sum),
     ):
         found = [
-            history
-            for key, history in histories.items()
-            if OF_ONE_GPU.match(key) and key.partition("_")[2].partition("_")[2] == each
+            history for key, history in histories.items() if re.fullmatch(f"gpu_[0-9]+_{each}", key)
         ]
         if found and total not in histories:
             totals[total] = _combined(found, combine)

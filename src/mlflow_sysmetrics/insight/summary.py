@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.catalog import STATISTICS, SUMMARY, SUMMARY_PREFIX, summary_name
+from mlflow_sysmetrics.catalog import STATISTICS, SUMMARY, summary_name
 from mlflow_sysmetrics.insight.part import Part
 from mlflow_sysmetrics.log import warn_once
+from mlflow_sysmetrics.sampling.sink import SUMMARY_PREFIX
 from mlflow_sysmetrics.settings import matches_any
 
 if TYPE_CHECKING:

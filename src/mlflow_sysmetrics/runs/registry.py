@@ -29,6 +29,7 @@ from mlflow_sysmetrics.host.file_helper import start_helpers
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.runs import unsampled as unsampled_runs
+from mlflow_sysmetrics.runs.observed import observer_of
 from mlflow_sysmetrics.runs.switch import SYSMETRICS, switched_on
 from mlflow_sysmetrics.sampling.recorder import Recorder
 from mlflow_sysmetrics.sampling.runners import CollectorSet
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from mlflow_sysmetrics.insight.observer import RunObserver
     from mlflow_sysmetrics.settings import Settings
 
 
@@ -223,10 +225,11 @@ class OpenRuns:
     def _recorder(self, run: OpenRun, opening: RunRequest) -> Recorder:
         start_helpers(os.curdir, opening.settings.spool_folder)
         folder = opening.settings.spool_folder
+        address = RunAddress(
+            opening.run_id, opening.tracking_uri, opening.key_prefix, active_workspace()
+        )
         stream = Stream(
-            RunAddress(
-                opening.run_id, opening.tracking_uri, opening.key_prefix, active_workspace()
-            ),
+            address,
             folder,
             _tags_of_resumed_run if opening.resumed else None,
             self._own_prefix(opening) if opening.resumed else None,
@@ -240,6 +243,31 @@ class OpenRuns:
             self._host.clock,
             opening.prefix,
             opening.on_end,
+            self._observer(run, opening, address),
+        )
+
+    def _observer(
+        self, run: OpenRun, opening: RunRequest, address: RunAddress
+    ) -> RunObserver | None:
+        if opening.prefix != PROCESS_PREFIX:  # another process of the same run
+            return None
+        return observer_of(
+            opening.settings,
+            address,
+            self._host.clock,
+            resumed=opening.resumed,
+            outer_run_id=self._outer_run_id(run),
+        )
+
+    def _outer_run_id(self, run: OpenRun) -> str | None:
+        """The run that was open before this one, if its samples are of the same process tree."""
+        return next(
+            (
+                each.opening.run_id
+                for each in self._by_key.values()
+                if each is not run and each.opening.collectors is run.opening.collectors
+            ),
+            None,
         )
 
     def _own_prefix(self, opening: RunRequest) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.catalog import PROCESS_PREFIX
+from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.sampling.runner import PROCESS_TREE
 from mlflow_sysmetrics.sampling.sink import SAVE_TIMEOUT_S, Record
 from mlflow_sysmetrics.sampling.window import Window
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mlflow_sysmetrics.host.clock import Clock
+    from mlflow_sysmetrics.sampling.observer import Notes, Observer
     from mlflow_sysmetrics.sampling.runners import CollectorSet
     from mlflow_sysmetrics.sampling.sampler import Sampler
     from mlflow_sysmetrics.sampling.sink import Sink
@@ -36,6 +39,8 @@ class Recorder:
         sampler: Where the samples come from.
         clock: Gives the timestamps.
         prefix: What the keys of the process tree's metrics begin with, below `system/`.
+        observer: Looks at every sample, and may have something to log of the run as a whole. None
+            for nobody.
         on_process_end: Called, by the sampler's thread, when the process has ended that the
             metrics are of: then nothing more is sampled. None to go on without it.
     """
@@ -49,6 +54,7 @@ class Recorder:
         clock: Clock,
         prefix: str = PROCESS_PREFIX,
         on_process_end: Callable[[], None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.collectors = collectors
         self._settings = settings
@@ -57,6 +63,7 @@ class Recorder:
         self._clock = clock
         self._prefix = prefix
         self._on_process_end = on_process_end
+        self._observer = observer
         self._lock = threading.RLock()
         self._window = Window()
         self._step = 0
@@ -99,6 +106,8 @@ class Recorder:
             self._sampled_s = max((each.time_s for each in sample), default=self._sampled_s)
             if self._window.samples >= self._settings.samples_before_logging:
                 self._log_window()
+            if self._observer is not None:
+                self._note(partial(self._observer.take, sample))
 
     def put(
         self,
@@ -138,8 +147,7 @@ class Recorder:
             try:
                 self._sampler.finish(self, max(0.0, deadline_s - time.monotonic()))
             finally:  # what there is when Ctrl-C ends the wait is not lost
-                with self._lock:
-                    self._log_window()
+                self._log_last()
         self._sink.end()
 
     def deliver(self, deadline_s: float) -> None:
@@ -153,9 +161,25 @@ class Recorder:
     def end(self) -> None:
         """End now, since what was sampled has ended; sends what there is and waits for nothing."""
         self._sampler.unsubscribe(self)
+        self._log_last()
+        self._sink.end()
+
+    def _log_last(self) -> None:
         with self._lock:
             self._log_window()
-        self._sink.end()
+            if self._observer is not None:
+                self._note(self._observer.close)
+
+    def _note(self, ask: Callable[[], Notes]) -> None:
+        """Log what the observer has to say."""
+        try:
+            notes = ask()
+        except Exception as error:  # noqa: BLE001 - what is said of the samples harms none of them
+            self._observer = None
+            logger.warning("the run gets no further summary and findings: %r", error)
+            return
+        if notes:
+            self.put(tags=notes.tags, summary=notes.summary)
 
     def _too_short_to_log(self) -> bool:
         lasted_s = self._clock.now_s() - self._opened_s

@@ -36,7 +36,7 @@ class Store:
             key.removeprefix(self.prefix): LastPoint(point.step, point.timestamp_ms)
             for key, point in self.points.items()
         }
-        return RunState((), latest, is_deleted=False, has_ended=False)
+        return RunState({}, latest, is_deleted=False, has_ended=False)
 
     def timestamps(self, key: str) -> frozenset[int]:
         return frozenset()
