@@ -256,7 +256,6 @@ class Sketch:
             facts=self.facts,
             times_s=[round(3600 * hour, 1) for hour in self.times],
             values=self.values,
-            duration_s=round(3600 * self.hours, 1),
             ended=self.ended,
         )
 

@@ -51,5 +51,9 @@ def _memory(group: CgroupUse, limit_bytes: float) -> dict[str, float]:
 
 
 def _throttling(group: CgroupUse) -> dict[str, float]:
-    periods, throttled = group.throttling()
-    return {"container/cpu_periods": periods, "container/cpu_throttled_periods": throttled}
+    periods, throttled, held_back_s = group.throttling()
+    return {
+        "container/cpu_periods": periods,
+        "container/cpu_throttled_periods": throttled,
+        "container/cpu_throttled_seconds": held_back_s,
+    }

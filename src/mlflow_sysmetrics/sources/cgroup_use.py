@@ -60,13 +60,19 @@ class CgroupUse:
             return self._field(f"{self._bound.own_directory}/memory.oom_control", "oom_kill")
         return self._field("memory.events", "oom_kill")
 
-    def throttling(self) -> tuple[int, int]:
-        """Scheduling periods that began, and those in which the quota was used up.
+    def throttling(self) -> tuple[int, int, float]:
+        """Scheduling periods, those in which the quota was used up, and seconds held back by it.
+
+        The seconds are summed over the CPUs that had something to run meanwhile.
 
         Raises:
             Unavailable: The group's file cannot be read.
         """
-        return self._field("cpu.stat", "nr_periods"), self._field("cpu.stat", "nr_throttled")
+        is_v1 = self._bound.version == 1
+        held_back, scale = ("throttled_time", 1e-9) if is_v1 else ("throttled_usec", 1e-6)
+        periods = self._field("cpu.stat", "nr_periods")
+        throttled = self._field("cpu.stat", "nr_throttled")
+        return periods, throttled, self._field("cpu.stat", held_back) * scale
 
     def close(self) -> None:
         """Close the files; may be called twice."""
