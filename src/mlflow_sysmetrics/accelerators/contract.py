@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.accelerators.inventory import NO_GPUS, Inventory
+from mlflow_sysmetrics.host.errors import Absent, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow_sysmetrics.collectors.contract import Collector
-    from mlflow_sysmetrics.host.errors import Unavailable
     from mlflow_sysmetrics.host.host import Host
 
 
@@ -52,3 +52,14 @@ class Vendor:
     may_block: bool
     probe: Callable[[Host], Found]
     open: Callable[[Host], Collector]
+
+
+def probe_by_opening(open_collector: Callable[[Host], Collector], host: Host) -> Found:
+    """The probe of what is no GPU, and whose collector holds nothing while it is not asked."""
+    try:
+        open_collector(host).close()
+    except Absent:
+        raise
+    except Unavailable as reason:
+        return Found(silence=reason)
+    return Found()

@@ -42,7 +42,7 @@ def _describe(device: Device) -> dict[str, Any]:
         "memory_gb": round(device.memory_bytes / 1e9, 2) if device.memory_bytes else None,
         "compute_capability": device.compute_capability,
         "power_limit_watts": device.power_limit_watts,
-        "mig": {str(each.number): _legible(each.profile) for each in device.mig_instances} or None,
+        "mig": {str(one.number): _legible(one.profile) for one in device.mig_instances} or None,
     }
     return {name: value for name, value in values.items() if value is not None}
 
@@ -65,7 +65,7 @@ def _as_json(described: Described) -> str:
     shared = {
         key: value
         for key, value in first.items()
-        if others and all(each.get(key) == value for each in others)
+        if others and all(other.get(key) == value for other in others)
     }
     rest = {
         index: {key: value for key, value in values.items() if key not in shared}

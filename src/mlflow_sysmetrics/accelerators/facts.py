@@ -115,9 +115,9 @@ def _inventory_tags(found: Survey) -> dict[str, str]:
             raise GpusUnknownError(result.list_failure)
     inventories = [result.inventory for result in found.values() if result.inventory is not None]
     whole = Inventory(
-        next((each.driver for each in inventories if each.driver), None),
-        next((each.cuda for each in inventories if each.cuda), None),
-        tuple(device for each in inventories for device in each.devices),
+        next((one.driver for one in inventories if one.driver), None),
+        next((one.cuda for one in inventories if one.cuda), None),
+        tuple(device for one in inventories for device in one.devices),
     )
     unlisted = [result.silence for result in found.values() if result.inventory is None]
     if unlisted and not whole.devices:

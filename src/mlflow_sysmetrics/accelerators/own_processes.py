@@ -17,11 +17,7 @@ _HOSTS_PID_NAMESPACE = "pid:[4026531836]"
 
 
 class OwnProcesses:
-    """Tells whether a process is a root or descends from it; once in, it stays in.
-
-    Args:
-        root_pid: The root.
-    """
+    """Tells whether a process is a root or descends from it; once in, it stays in."""
 
     def __init__(self, root_pid: int) -> None:
         self._root_pid = root_pid

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.host.errors import Unavailable
-
 if TYPE_CHECKING:
     from mlflow_sysmetrics.accelerators.drm import Card
     from mlflow_sysmetrics.host.host import Host
@@ -30,7 +28,7 @@ def read_name(host: Host, card: Card) -> str:
     amds_list = _read_first(host, _AMDGPU_IDS) if brand == "AMD" else ""
     name = (
         parse_amdgpu_ids(amds_list, device, _revision(host, card))
-        or _text(host, card, "product_name")
+        or host.read_text_or_empty(card.device / "product_name")
         or parse_pci_ids(_read_first(host, _PCI_IDS), vendor, device)
         or f"GPU {vendor}:{device}"
     )
@@ -66,21 +64,9 @@ def parse_pci_ids(text: str, vendor: str, device: str) -> str | None:
 
 
 def _read_first(host: Host, paths: tuple[str, ...]) -> str:
-    for path in paths:
-        try:
-            return host.read_text(path)
-        except Unavailable:
-            continue
-    return ""
-
-
-def _text(host: Host, card: Card, name: str) -> str:
-    try:
-        return host.read_text(card.device / name).strip()
-    except Unavailable:
-        return ""
+    return next((text for path in paths if (text := host.read_text_or_empty(path))), "")
 
 
 def _revision(host: Host, card: Card) -> str:
-    match = _REVISION.fullmatch(_text(host, card, "revision"))
+    match = _REVISION.fullmatch(host.read_text_or_empty(card.device / "revision"))
     return match[1] if match else "00"

@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 
 
 class SysfsGpuCollector:
-    """Readings of the GPUs of one vendor, each alone and all together.
-
-    Args:
-        gpus: The GPUs.
-        makes_totals: Whether to sum them up, too.
-        notes: What is good to know about them.
-    """
+    """Readings of the GPUs of one vendor, each alone and all together."""
 
     def __init__(
         self, gpus: Sequence[Gpu], *, makes_totals: bool, notes: Sequence[str] = ()

@@ -51,7 +51,8 @@ def read_nodes(host: Host) -> tuple[Node, ...]:
     folders = find_paths(host.sysfs, f"{_KFD}/topology/nodes/*")
     nodes = []
     for folder in sorted(
-        (each for each in folders if each.name.isdecimal()), key=lambda each: int(each.name)
+        (folder for folder in folders if folder.name.isdecimal()),
+        key=lambda folder: int(folder.name),
     ):
         try:
             kfd_id = host.read_text(folder / "gpu_id").strip()
@@ -79,14 +80,14 @@ def parse_node(kfd_id: str, properties: str) -> Node:
     Raises:
         ParseError: They do not say where it is.
     """
-    told = {name: int(number) for name, number in _PROPERTY.findall(properties)}
-    if "location_id" not in told:
+    values = {name: int(number) for name, number in _PROPERTY.findall(properties)}
+    if "location_id" not in values:
         raise ParseError("the properties of a KFD node", properties)
-    bus, device = divmod(told["location_id"] & 0xFFFF, 256)
-    minor, unique_id = told.get("drm_render_minor"), told.get("unique_id")
+    bus, device = divmod(values["location_id"] & 0xFFFF, 256)
+    minor, unique_id = values.get("drm_render_minor"), values.get("unique_id")
     return Node(
         kfd_id,
-        slot=f"{told.get('domain', 0):04x}:{bus:02x}:{device >> 3:02x}",
+        slot=f"{values.get('domain', 0):04x}:{bus:02x}:{device >> 3:02x}",
         render_node=f"renderD{minor}" if minor else None,
         unique_id=f"GPU-{unique_id:016x}" if unique_id else None,
     )

@@ -17,8 +17,8 @@ def visible_devices(environ: Mapping[str, str], tiles: Sequence[int]) -> tuple[i
 
     ZE_AFFINITY_MASK (`0,1.0`) chooses among Level Zero's devices: the tiles of all GPUs in turn,
     or whole GPUs where ZE_FLAT_DEVICE_HIERARCHY is COMPOSITE. ONEAPI_DEVICE_SELECTOR
-    (`level_zero:0,1`) chooses among those that are left; terms on other backends are passed over.
-    What neither can mean chooses nothing out, so that no GPU in use goes unmeasured.
+    (`level_zero:0,1`) chooses among those that are left; terms on other backends are ignored.
+    Unparsable values are ignored; all GPUs are kept.
 
     Args:
         environ: The process's environment.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.accelerators.contract import Found, Vendor
+from mlflow_sysmetrics.accelerators.contract import Vendor, probe_by_opening
 from mlflow_sysmetrics.accelerators.hardware import AMAZON, read_pci_devices
 from mlflow_sysmetrics.accelerators.neuron.monitor import COMMAND, parse_neuron_monitor
 from mlflow_sysmetrics.host.backoff import Backoff
@@ -25,9 +26,6 @@ class NeuronCollector:
 
     The command is started when it is first asked for, and reports some 5 seconds later; each
     report is handed over once. One that ends is started again, after growing pauses.
-
-    Args:
-        host: Runs the command, and has the time by which a restart pauses.
     """
 
     def __init__(self, host: Host) -> None:
@@ -91,21 +89,6 @@ def open_neuron(host: Host) -> NeuronCollector:
     return NeuronCollector(host)
 
 
-def probe(host: Host) -> Found:
-    """See whether there are Neuron devices that can be asked.
-
-    Raises:
-        Absent: There is none.
-    """
-    try:
-        _check(host)
-    except Absent:
-        raise
-    except Unavailable as reason:
-        return Found(silence=reason)
-    return Found()
-
-
 def _check(host: Host) -> None:
     """See whether there is a Neuron device, and the command that reports on it."""
     if not find_paths(host.root, "dev/neuron[0-9]*"):
@@ -119,4 +102,10 @@ def _check(host: Host) -> None:
         raise Unavailable(f"{COMMAND[0]} is not installed; it comes with aws-neuronx-tools")
 
 
-NEURON = Vendor("neuron", "neuron-monitor", may_block=False, probe=probe, open=open_neuron)
+NEURON = Vendor(
+    "neuron",
+    "neuron-monitor",
+    may_block=False,
+    probe=partial(probe_by_opening, open_neuron),
+    open=open_neuron,
+)

@@ -35,15 +35,7 @@ if TYPE_CHECKING:
 
 
 class Gpu:
-    """One GPU: all that is read of it.
-
-    Args:
-        host: Has the time, and the setting on profiling.
-        nvml: NVML, open.
-        device: The GPU.
-        selection: Which GPUs are the run's.
-        own: Knows which processes are the run's; None where that is not known.
-    """
+    """One GPU: all that is read of it."""
 
     def __init__(
         self,
@@ -138,14 +130,7 @@ class Gpu:
 
 
 class NvidiaCollector:
-    """Readings of the run's GPUs, one by one and all together.
-
-    Args:
-        nvml: NVML, open; the collector closes it.
-        gpus: The GPUs.
-        host: Has the time.
-        notes: What is good to know about which GPUs these are.
-    """
+    """Readings of the run's GPUs, one by one and all together."""
 
     def __init__(
         self, nvml: Nvml, gpus: Sequence[Gpu], host: Host, notes: Sequence[str] = ()

@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 class NvmlDevice:
     """A GPU or a MIG instance.
 
-    Args:
-        nvml: NVML, kept open by its owner.
-        address: Which device.
-
     Attributes:
         answers: How often it answered so far.
         failures: How often it failed, unsupported calls left out.

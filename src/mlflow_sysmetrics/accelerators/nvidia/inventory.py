@@ -20,29 +20,29 @@ def read_inventory(nvml: Nvml) -> Inventory:
         Unavailable: NVML had to be opened again and could not be.
     """
     nvml.ensure_open()
-    cuda = _told(nvml.ask, "nvmlSystemGetCudaDriverVersion_v2")  # 12060 is 12.6
+    cuda = _ask(nvml.ask, "nvmlSystemGetCudaDriverVersion_v2")  # 12060 is 12.6
     return Inventory(
-        driver=_text(_told(nvml.ask, "nvmlSystemGetDriverVersion")),
+        driver=_text(_ask(nvml.ask, "nvmlSystemGetDriverVersion")),
         cuda=f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None,
         devices=tuple(_read_device(nvml, index) for index in range(nvml.device_count)),
     )
 
 
 def _read_device(nvml: Nvml, index: int) -> Device:
-    def told(function: str) -> Any:  # noqa: ANN401 - as pynvml has it
-        return _told(nvml.call, Call(function), Address(index))
+    def ask(function: str) -> Any:  # noqa: ANN401 - as pynvml has it
+        return _ask(nvml.call, Call(function), Address(index))
 
-    memory = told("nvmlDeviceGetMemoryInfo")
-    pci = told("nvmlDeviceGetPciInfo")
-    capability = told("nvmlDeviceGetCudaComputeCapability")
-    limit_milliwatts = told("nvmlDeviceGetEnforcedPowerLimit")
-    mig_mode = told("nvmlDeviceGetMigMode")
+    memory = ask("nvmlDeviceGetMemoryInfo")
+    pci = ask("nvmlDeviceGetPciInfo")
+    capability = ask("nvmlDeviceGetCudaComputeCapability")
+    limit_milliwatts = ask("nvmlDeviceGetEnforcedPowerLimit")
+    mig_mode = ask("nvmlDeviceGetMigMode")
     in_mig_mode = bool(mig_mode and mig_mode[0])  # the mode now, and that after the next reset
     return Device(
         index=index,
-        name=_text(told("nvmlDeviceGetName")) or "NVIDIA GPU",
+        name=_text(ask("nvmlDeviceGetName")) or "NVIDIA GPU",
         memory_bytes=memory.total or None if memory is not None else None,
-        uuid=_text(told("nvmlDeviceGetUUID")),
+        uuid=_text(ask("nvmlDeviceGetUUID")),
         pci_id=_text(pci.busId) if pci is not None else None,
         compute_capability=".".join(map(str, capability))
         if capability and any(capability)
@@ -54,24 +54,24 @@ def _read_device(nvml: Nvml, index: int) -> Device:
 
 
 def _read_mig_instances(nvml: Nvml, index: int) -> Iterator[MigInstance]:
-    most = _told(nvml.call, Call("nvmlDeviceGetMaxMigDeviceCount"), Address(index)) or 0
+    most = _ask(nvml.call, Call("nvmlDeviceGetMaxMigDeviceCount"), Address(index)) or 0
     for number in range(most):
         address = Address(index, number)
         try:
             nvml.handle(address)
         except NvmlError:  # not found: fewer than the most are made
             continue
-        name = _text(_told(nvml.call, Call("nvmlDeviceGetName"), address)) or ""
+        name = _text(_ask(nvml.call, Call("nvmlDeviceGetName"), address)) or ""
         yield MigInstance(
             number=number,
-            uuid=_text(_told(nvml.call, Call("nvmlDeviceGetUUID"), address)),
+            uuid=_text(_ask(nvml.call, Call("nvmlDeviceGetUUID"), address)),
             profile=name.rpartition(" MIG ")[2] or None,  # NVIDIA H100 80GB HBM3 MIG 1g.10gb
-            gpu_instance=_told(nvml.call, Call("nvmlDeviceGetGpuInstanceId"), address),
-            compute_instance=_told(nvml.call, Call("nvmlDeviceGetComputeInstanceId"), address),
+            gpu_instance=_ask(nvml.call, Call("nvmlDeviceGetGpuInstanceId"), address),
+            compute_instance=_ask(nvml.call, Call("nvmlDeviceGetComputeInstanceId"), address),
         )
 
 
-def _told(ask: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - as pynvml has it
+def _ask(ask: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - as pynvml has it
     """What `ask` returns; None where NVML does not report it."""
     try:
         return ask(*arguments)
@@ -79,6 +79,6 @@ def _told(ask: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 -
         return None
 
 
-def _text(told: str | bytes | None) -> str | None:
+def _text(text: str | bytes | None) -> str | None:
     """Text as str, which old pynvml gives as bytes; None where there is none."""
-    return (told.decode(errors="replace") if isinstance(told, bytes) else told) or None
+    return (text.decode(errors="replace") if isinstance(text, bytes) else text) or None

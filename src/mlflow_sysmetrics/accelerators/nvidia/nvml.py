@@ -25,7 +25,7 @@ class NvmlError(Exception):
     """A call failed and may work another time; the message is NVML's own.
 
     Attributes:
-        code: NVML's return code; None where NVML was not asked.
+        code: NVML's return code; None where NVML was not called.
     """
 
     code: int | None = None
@@ -36,7 +36,7 @@ class NotSupportedError(NvmlError):
 
 
 class NoDataError(NvmlError):
-    """There is nothing to tell now, or not to this user; the device is well."""
+    """The device is healthy, but has no data now, or none for this user."""
 
 
 class NothingFoundError(NoDataError):
@@ -44,7 +44,7 @@ class NothingFoundError(NoDataError):
 
 
 class NoPynvml(Absent):
-    """There is no sign of a GPU, but for want of pynvml NVML itself was not asked."""
+    """There is no sign of a GPU, but without pynvml NVML could not be asked."""
 
 
 class Call(NamedTuple):
@@ -69,7 +69,7 @@ class Field(NamedTuple):
 
     Attributes:
         number: The field's, `NVML_FI_DEV_…`; as part of NVML's ABI it does not change.
-        scope: What of the device it is of, where that is to be told.
+        scope: Sub-unit of the device, for fields that need one.
     """
 
     number: int
@@ -80,7 +80,7 @@ class Field(NamedTuple):
 
 
 class Code(IntEnum):
-    """The NVML return codes that are told apart. Their numbers are part of NVML's ABI."""
+    """The NVML return codes that are distinguished. Their numbers are part of NVML's ABI."""
 
     SUCCESS = 0
     UNINITIALIZED = 1
@@ -112,7 +112,7 @@ _NEVER_SUPPORTED = frozenset(
     )
 )
 
-_NOTHING_TO_TELL = frozenset((Code.NO_PERMISSION, Code.NO_DATA, Code.NOT_READY))
+_NO_DATA = frozenset((Code.NO_PERMISSION, Code.NO_DATA, Code.NOT_READY))
 _NOTHING_FOUND = frozenset((Code.NOT_FOUND, Code.SUCCESS))  # pynvml raises success, too
 
 _VALUES = dict(enumerate(("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")))
@@ -194,7 +194,7 @@ def _why_with_hardware(host: Host, reason: str) -> str:
 
 
 def _kind_of(code: int) -> type[Unavailable]:
-    """What it means that NVML cannot be opened: no GPU, never, or not now."""
+    """Why NVML cannot be opened: no GPU, never, or not now."""
     if code in _WITHOUT_HARDWARE:
         return Absent
     return Unavailable if code in _NEVER_OPEN else Transient
@@ -205,9 +205,6 @@ class Nvml:
 
     NVML counts its users: it is up from the first `nvmlInit` of a process to the last
     `nvmlShutdown`. An `Nvml` makes one of each, so it never ends NVML for other code here.
-
-    Args:
-        pynvml: The module, or a fake of it.
 
     Attributes:
         pynvml: The module, for its structs.
@@ -261,10 +258,10 @@ class Nvml:
             )
 
     def close(self) -> None:
-        """Let go of NVML, if this process holds it; may be called twice."""
+        """Close NVML, if this process has it open; may be called twice."""
         owner_pid, self._owner_pid = self._owner_pid, None
         if owner_pid == os.getpid():
-            with contextlib.suppress(self.pynvml.NVMLError):  # then there is nothing to let go
+            with contextlib.suppress(self.pynvml.NVMLError):  # then there is nothing to close
                 self.pynvml.nvmlShutdown()
 
     def ask(self, function: str, *arguments: object) -> Any:  # noqa: ANN401 - as pynvml has it
@@ -272,7 +269,7 @@ class Nvml:
 
         Raises:
             NotSupportedError: This driver or pynvml does not have it.
-            NoDataError: It has nothing to tell now.
+            NoDataError: It has no data now.
             NvmlError: It fails now.
         """
         ask = getattr(self.pynvml, function, None)
@@ -352,14 +349,14 @@ class Nvml:
 
 def _failure(error: Any) -> NvmlError:  # noqa: ANN401 - an NVMLError of pynvml, imported late
     advice = _WHAT_TO_DO.get(error.value)
-    failure = _told_apart(error.value)(f"{error}: {advice}" if advice else str(error))
+    failure = _kind_of_failure(error.value)(f"{error}: {advice}" if advice else str(error))
     failure.code = error.value
     return failure
 
 
-def _told_apart(code: int) -> type[NvmlError]:
+def _kind_of_failure(code: int) -> type[NvmlError]:
     if code in _NEVER_SUPPORTED:
         return NotSupportedError
     if code in _NOTHING_FOUND:
         return NothingFoundError
-    return NoDataError if code in _NOTHING_TO_TELL else NvmlError
+    return NoDataError if code in _NO_DATA else NvmlError

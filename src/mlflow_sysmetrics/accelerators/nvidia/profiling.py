@@ -25,11 +25,7 @@ _REFRESHED_EVERY_S = 0.1
 
 
 class ProfilingReadings:
-    """Readings over the time between two samples, from Hopper on.
-
-    Args:
-        device: The GPU; its NVML is open.
-    """
+    """Readings over the time between two samples, from Hopper on."""
 
     def __init__(self, device: NvmlDevice) -> None:
         self._device = device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlflow_sysmetrics.accelerators.nvidia.nvml import Call, Field
@@ -112,32 +113,23 @@ _NVLINK_RECEIVED = Field(139, _ALL_LINKS)  # NVLINK_THROUGHPUT_DATA_RX
 _REMAPPED_CORRECTABLE = Field(142)  # REMAPPED_COR; over the GPU's life
 _REMAPPED_UNCORRECTABLE = Field(143)  # REMAPPED_UNC
 
+_whole_gpu = partial(Reading, in_mig_mode=False)
+"""Of a GPU in MIG mode, these would be other people's, too."""
+
 READINGS = (
-    Reading("utilization_percentage", (UTILIZATION,), lambda rates: rates.gpu, in_mig_mode=False),
-    Reading(
-        "memory_controller_utilization_percentage",
-        (UTILIZATION,),
-        lambda rates: rates.memory,
-        in_mig_mode=False,
+    _whole_gpu("utilization_percentage", (UTILIZATION,), lambda rates: rates.gpu),
+    _whole_gpu(
+        "memory_controller_utilization_percentage", (UTILIZATION,), lambda rates: rates.memory
     ),
-    Reading("memory_usage_megabytes", (MEMORY,), _used_megabytes, in_mig_mode=False),
-    Reading(
-        "memory_usage_percentage",
-        (MEMORY,),
-        lambda memory: _percentage(memory.used, memory.total),
-        in_mig_mode=False,
+    _whole_gpu("memory_usage_megabytes", (MEMORY,), _used_megabytes),
+    _whole_gpu(
+        "memory_usage_percentage", (MEMORY,), lambda memory: _percentage(memory.used, memory.total)
     ),
     Reading("power_usage_watts", (POWER,), _from_thousandths),
     Reading("power_usage_percentage", (POWER, POWER_LIMIT), _percentage),
     Reading("power_limit_watts", (POWER_LIMIT,), lambda milliwatts: milliwatts / 1e3 or None),
     Reading("energy_joules", (_ENERGY,), _from_thousandths, Kind.TOTAL),
-    Reading(
-        "energy_estimated_joules",
-        (POWER,),
-        _from_thousandths,
-        Kind.RATE,
-        instead_of=_ENERGY,
-    ),
+    Reading("energy_estimated_joules", (POWER,), _from_thousandths, Kind.RATE, instead_of=_ENERGY),
     Reading("temperature_celsius", (TEMPERATURE,), _above_zero),
     Reading(
         "temperature_celsius", (TEMPERATURE_FROM_CUDA_14,), _above_zero, instead_of=TEMPERATURE
@@ -151,8 +143,8 @@ READINGS = (
     Reading("throttled_thermal_seconds", (_HELD_BY_TEMPERATURE,), _from_billionths, Kind.TOTAL),
     # The fields that count these have had different numbers in different drivers.
     Reading("throttled_hardware_seconds", (_SLOWDOWN_REASONS,), _is_slowed, Kind.RATE),
-    Reading("encoder_utilization_percentage", (_ENCODER,), _first, in_mig_mode=False),
-    Reading("decoder_utilization_percentage", (_DECODER,), _first, in_mig_mode=False),
+    _whole_gpu("encoder_utilization_percentage", (_ENCODER,), _first),
+    _whole_gpu("decoder_utilization_percentage", (_DECODER,), _first),
     Reading("nvlink_receive_bytes", (_NVLINK_RECEIVED,), _from_kib, Kind.TOTAL),
     Reading("nvlink_transmit_bytes", (_NVLINK_SENT,), _from_kib, Kind.TOTAL),
     Reading("ecc_corrected_errors", (_ECC_CORRECTED,), kind=Kind.TOTAL),
@@ -171,10 +163,6 @@ READINGS = (
 
 class DeviceReadings:
     """The readings of one GPU.
-
-    Args:
-        device: The GPU.
-        in_mig_mode: Whether it is cut into instances.
 
     Attributes:
         are_only_zeros: Whether all answers at the last sample were 0.

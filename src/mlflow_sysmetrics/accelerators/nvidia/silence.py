@@ -1,4 +1,4 @@
-"""Whether an NVIDIA GPU that NVML lists reports anything at all."""
+"""Whether an NVIDIA GPU that NVML lists reports anything, and why not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SM_CLOCK = Call("nvmlDeviceGetClockInfo", (1,))  # NVML_CLOCK_SM; megahertz
 MEMORY_CLOCK = Call("nvmlDeviceGetClockInfo", (2,))  # NVML_CLOCK_MEM; megahertz
 
 _NEVER_ZERO = (MEMORY, TEMPERATURE, TEMPERATURE_FROM_CUDA_14, POWER_LIMIT, SM_CLOCK, MEMORY_CLOCK)
-_QUESTIONS = (*_NEVER_ZERO, UTILIZATION, POWER)
+_CALLS = (*_NEVER_ZERO, UTILIZATION, POWER)
 
 _ON_JETSON = "; on a Jetson, tegrastats shows its figures"
 
@@ -48,7 +48,7 @@ WITHOUT_INSTANCE = (
 def are_only_zeros(answers: Mapping[Any, Any]) -> bool:
     """Whether the answers of a GPU are no readings.
 
-    A GPU at rest has a utilisation of 0, but no GPU has a memory, a temperature, a power limit
+    An idle GPU has a utilisation of 0, but no GPU has a memory, a temperature, a power limit
     and clocks of 0.
     """
     figures = [_figure(answers[call]) for call in _NEVER_ZERO if answers.get(call) is not None]
@@ -62,8 +62,8 @@ def why_silent(nvml: Nvml, device: Device) -> str | None:
     """Why a GPU reports nothing, as what follows its name in a sentence; None where it reports."""
     answers: dict[Call, Any] = {}
     failures: list[NvmlError] = []
-    of_gpu = [(call, Address(device.index)) for call in _QUESTIONS]
-    of_instances = [(MEMORY, Address(device.index, each.number)) for each in device.mig_instances]
+    of_gpu = [(call, Address(device.index)) for call in _CALLS]
+    of_instances = [(MEMORY, Address(device.index, one.number)) for one in device.mig_instances]
     for call, address in of_gpu + of_instances:
         try:
             answer = nvml.call(call, address)
@@ -77,13 +77,13 @@ def why_silent(nvml: Nvml, device: Device) -> str | None:
         return ONLY_ZEROS if are_only_zeros(answers) else None
     if device.in_mig_mode and not device.mig_instances:
         return WITHOUT_INSTANCE
-    telling = min(failures, key=_order)
-    advice = _ON_JETSON if "nvgpu" in device.name else _WHAT_TO_DO.get(telling.code, "")
-    return f"reports nothing ({telling}){advice}"
+    worst = min(failures, key=_order)
+    advice = _ON_JETSON if "nvgpu" in device.name else _WHAT_TO_DO.get(worst.code, "")
+    return f"reports nothing ({worst}){advice}"
 
 
 def _order(failure: NvmlError) -> int:
-    """The failure that says most comes first."""
+    """The most informative failure comes first."""
     if isinstance(failure, NotSupportedError):
         return 2
     return int(isinstance(failure, NoDataError))

@@ -23,7 +23,7 @@ _QUERY = (
 _NO_DEVICES = "No devices were found"
 _NO_DEVICES_STATUS = "exit status 6"
 
-_NOT_TOLD = re.compile(r"\[.*\]|N/A|Not Supported")
+_NOT_REPORTED = re.compile(r"\[.*\]|N/A|Not Supported")
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)+")
 _MIB = re.compile(r"[0-9]{1,9}")
 
@@ -72,7 +72,9 @@ def parse_nvidia_smi(text: str) -> Inventory:
 def _fields(line: str) -> tuple[str, str | None, str | None]:
     try:
         name, *numbers = next(csv.reader([line], skipinitialspace=True))
-        memory_mib, version = (None if _NOT_TOLD.fullmatch(value) else value for value in numbers)
+        memory_mib, version = (
+            None if _NOT_REPORTED.fullmatch(value) else value for value in numbers
+        )
     except (ValueError, csv.Error) as error:
         raise ParseError("a GPU by nvidia-smi", line) from error
     memory_is_odd = memory_mib is not None and not _MIB.fullmatch(memory_mib)

@@ -23,12 +23,7 @@ _TAKES_SEVERAL_INSTANCES = 570
 
 
 def visible_devices(environ: Mapping[str, str], inventory: Inventory) -> list[Address]:
-    """What CUDA gives a process with this environment, in CUDA's order.
-
-    Args:
-        environ: The process's environment.
-        inventory: All that the driver shows.
-    """
+    """What CUDA gives a process with this environment, in CUDA's order."""
     devices = inventory.devices
     chosen = environ.get(CUDA_VARIABLE)
     if chosen is not None:
@@ -50,17 +45,17 @@ def _one_in_each_memory(parts: Sequence[Address], devices: Sequence[Device]) -> 
         instances = by_index[part.gpu].mig_instances
         if not instances:
             usable[part] = part
-        for each in instances:
-            if part.instance in (None, each.number):
-                usable.setdefault((part.gpu, each.memory), Address(part.gpu, each.number))
+        for one in instances:
+            if part.instance in (None, one.number):
+                usable.setdefault((part.gpu, one.memory), Address(part.gpu, one.number))
     return list(usable.values())
 
 
 def order_is_uncertain(environ: Mapping[str, str], devices: Sequence[Device]) -> bool:
     """Whether CUDA may count the GPUs in another order than `nvidia-smi`.
 
-    Unless told otherwise CUDA puts the fastest model first, so a number in its variable does not
-    tell which GPU it stands for.
+    By default CUDA puts the fastest model first, so a number in its variable does not say which
+    GPU it stands for.
     """
     return (
         environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID"
@@ -102,7 +97,7 @@ def parse_nvidia_visible_devices(text: str, devices: Sequence[Device]) -> list[A
 
     The container's runtime has read it before us: mostly the driver shows no other GPUs. Only a
     privileged container sees all of the host's. Numbers are the host's, so they mean something
-    only there. `void`, a path (both of device plugins), or nonsense say nothing.
+    only there. `void`, paths and invalid values mean "no restriction".
     """
     entries = [entry.strip() for entry in text.split(",")]
     everything = [Address(device.index) for device in devices]

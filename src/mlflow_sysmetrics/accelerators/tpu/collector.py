@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.accelerators.contract import Found, Vendor
+from mlflow_sysmetrics.accelerators.contract import Vendor, probe_by_opening
 from mlflow_sysmetrics.accelerators.tpu.libtpu import (
     DUTY_CYCLE,
     MEMORY_TOTAL,
     MEMORY_USED,
     open_libtpu,
 )
-from mlflow_sysmetrics.host.errors import Absent, Unavailable
+from mlflow_sysmetrics.host.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -23,11 +24,7 @@ if TYPE_CHECKING:
 
 
 class TpuCollector:
-    """Readings of the TPUs that processes use.
-
-    Args:
-        libtpu: Its services.
-    """
+    """Readings of the TPUs that processes use."""
 
     def __init__(self, libtpu: Libtpu) -> None:
         self._libtpu = libtpu
@@ -94,19 +91,6 @@ def by_device(by_chip: Mapping[int, float], devices: Collection[int]) -> dict[in
     }
 
 
-def probe(host: Host) -> Found:
-    """See whether there are TPUs whose metrics can be asked for.
-
-    Raises:
-        Absent: There is no TPU.
-    """
-    try:
-        open_libtpu(host)
-    except Absent:
-        raise
-    except Unavailable as reason:
-        return Found(silence=reason)
-    return Found()
-
-
-TPU = Vendor("tpu", "libtpu", may_block=True, probe=probe, open=open_tpu)
+TPU = Vendor(
+    "tpu", "libtpu", may_block=True, probe=partial(probe_by_opening, open_tpu), open=open_tpu
+)

@@ -54,12 +54,6 @@ class Libtpu:
     """The metrics services of this host.
 
     Every request has a connection of its own, so that none is open while a process forks.
-
-    Args:
-        grpc: The module.
-        messages: The services' messages, a module of tpu-info.
-        service: The services' calls, a module of tpu-info.
-        ports: Where the services are.
     """
 
     def __init__(
