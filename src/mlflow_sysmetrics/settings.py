@@ -246,7 +246,7 @@ VARIABLES = (
         _folder,
         "a folder, such as `/scratch/me/spool`",
         "Where samples that could not be sent in time are kept, for `mlflow-sysmetrics upload`. "
-        "By default a folder in the user's home: `~/.local/state/mlflow-sysmetrics/spool` on Linux, "
+        "By default a folder of the user's: `~/.local/state/mlflow-sysmetrics/spool` on Linux, "
         "`~/Library/Application Support/…` on macOS, `%LOCALAPPDATA%\\…` on Windows.",
     ),
 )
