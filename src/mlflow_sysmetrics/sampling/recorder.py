@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.catalog import PROCESS_PREFIX
@@ -57,6 +58,7 @@ class Recorder:
         self._clock = clock
         self._prefix = prefix
         self._on_process_end = on_process_end
+        self._logged_as = cache(self._key_logged_as)
         self._lock = threading.RLock()
         self._window = Window()
         self._step = 0
@@ -153,16 +155,17 @@ class Recorder:
         # The last sample may come in the very millisecond of a tick.
         timestamp_ms = max(sampled_ms, self._logged_ms + 1)
         wanted = {
-            sys.intern(self._renamed(key)): value  # one string for all samples that wait
-            for key, value in values.items()
-            if self._settings.wants(key)
+            logged: value for key, value in values.items() if (logged := self._logged_as(key))
         }
         if wanted:
             self._sink.put(Record(self._step, timestamp_ms, wanted, samples))
             self._logged_ms = timestamp_ms
             self._step += 1
 
-    def _renamed(self, key: str) -> str:
-        if not key.startswith(PROCESS_PREFIX):
-            return key
-        return self._prefix + key.removeprefix(PROCESS_PREFIX)
+    def _key_logged_as(self, key: str) -> str:
+        """The key that is logged, empty where it is not wanted; one string for all samples."""
+        if not self._settings.wants(key):
+            return ""
+        if key.startswith(PROCESS_PREFIX):
+            key = self._prefix + key.removeprefix(PROCESS_PREFIX)
+        return sys.intern(key)
