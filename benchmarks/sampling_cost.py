@@ -174,7 +174,7 @@ ours: tree    the process tree alone: memory, CPU, I/O, threads, descriptors
 psutil: tree  the same figures by children(recursive=True) and oneshot(), with kept handles
 one process   the benchmark's own, which is at work; elsewhere the root is idle
 busy          each child works between samples, and processes are born on the host
-USS and PSS are left out: they are read so seldom that they take 0.05 % of one core at most."""
+USS and PSS are left out: they are read so seldom that they take 0.02 % of one core at most."""
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.host.host import Host
     from mlflow_sysmetrics.sources.process_use import ProcessSource, ProcessUse
 
-PRIVATE_MEMORY_SHARE = 0.0005
+PRIVATE_MEMORY_SHARE = 0.0002
 """CPU seconds a second that reading USS and PSS may take."""
 
 _AT_ONCE_S = 0.1

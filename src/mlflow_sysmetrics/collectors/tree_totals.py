@@ -112,8 +112,8 @@ class TreeTotals:
         """
         seen_before_s = self._cpu_s.total
         alive = {use.pid: use for use in processes}
-        for use in self._previous.values():
-            if not _is_in(alive, use):
+        for pid, use in self._previous.items():
+            if alive.get(pid) is not use and not _is_in(alive, use):
                 self._bequeath(use, alive)
         first = not self._previous
         for use in processes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.catalog import PROCESS_PREFIX
@@ -64,6 +64,7 @@ class Recorder:
         self._prefix = prefix
         self._on_process_end = on_process_end
         self._observer = observer
+        self._logged_as = cache(self._key_logged_as)
         self._lock = threading.RLock()
         self._window = Window()
         self._step = 0
@@ -189,9 +190,7 @@ class Recorder:
         samples = max(self._window.samples, 1)  # the one that a run opens with, where no other came
         values = self._window.close()
         wanted = {
-            sys.intern(self._renamed(key)): value  # one string for all samples that wait
-            for key, value in values.items()
-            if self._settings.wants(key)
+            logged: value for key, value in values.items() if (logged := self._logged_as(key))
         }
         if wanted:
             self._put(Record(self._step, self._ms_of(self._sampled_s), wanted, samples))
@@ -205,7 +204,10 @@ class Recorder:
         """Timestamp of the next record; the last may come in the very millisecond of a tick."""
         return max(self._opened_ms + round((time_s - self._opened_s) * 1000), self._logged_ms + 1)
 
-    def _renamed(self, key: str) -> str:
-        if not key.startswith(PROCESS_PREFIX):
-            return key
-        return self._prefix + key.removeprefix(PROCESS_PREFIX)
+    def _key_logged_as(self, key: str) -> str:
+        """The key that is logged, empty where it is not wanted; one string for all samples."""
+        if not self._settings.wants(key):
+            return ""
+        if key.startswith(PROCESS_PREFIX):
+            key = self._prefix + key.removeprefix(PROCESS_PREFIX)
+        return sys.intern(key)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.host.host import Host
     from mlflow_sysmetrics.sources.proc_pid import Stat
 
-_REREAD_APART = 16
+_REREAD_APART = 32
 """The other files of an idle process are read every so many ticks, each process in its turn."""
 
 
@@ -122,8 +122,11 @@ class ProcTree:
         if self._newcomers is not None:
             self._newcomers.prepare()
         members: dict[int, _Member] = {}
+        may_rest = self._has_cpu_clocks and not self._somebody_ended
         for pid, known in self._members.items():
-            member = self._read(pid, known)
+            clock_ns = known.clock_ns if may_rest and self._may_rest(pid, known) else None
+            sleeps = clock_ns is not None and clock_ns == process_clock_ns(pid)
+            member = known if sleeps else self._read(pid, known)
             if member is not None:
                 members[pid] = member
             elif self._newcomers is not None:
@@ -199,15 +202,10 @@ class ProcTree:
 
         It is `known` itself only where it has not run: starting a child may leave `stat` as it was.
         """
-        is_known = known is not None and known.use.rss_bytes is not None
-        may_rest = is_known and (self._tick + pid) % _REREAD_APART
         clock_ns = process_clock_ns(pid) if self._has_cpu_clocks else None
-        has_slept = known is not None and clock_ns is not None and clock_ns == known.clock_ns
-        if has_slept and may_rest and not self._somebody_ended:
-            return known
         try:
             line = self._read_file(pid, "stat")
-            if known and may_rest and line == known.stat_line:
+            if known and line == known.stat_line and self._may_rest(pid, known):
                 return known._replace(clock_ns=clock_ns)
             stat = parse_stat(line)
             if known and stat.start_ticks != known.use.start:
@@ -220,6 +218,10 @@ class ProcTree:
             if pid == self._root_pid:
                 raise Transient(f"process {pid}: {error}") from error
             return known
+
+    def _may_rest(self, pid: int, known: _Member) -> bool:
+        """Whether it need not be read again at this tick if it has done nothing."""
+        return known.use.rss_bytes is not None and bool((self._tick + pid) % _REREAD_APART)
 
     def _use_of(
         self, pid: int, stat: Stat, clock_ns: int | None, known: ProcessUse | None

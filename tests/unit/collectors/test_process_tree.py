@@ -170,19 +170,19 @@ def test_private_memory_is_read_at_first_and_then_as_its_cost_allows(
     assert (readings[USS], readings[PSS]) == (1, 2)
 
     given = {}
-    for second in (1, 100, 190, 210, 220, 290, 310):
+    for second in (1, 250, 475, 525, 550, 725, 775):
         proc.clock.time_s = 1000.0 + second
         given[second] = USS in fake.collect()
 
-    # 0.05 % of 200 seconds pay for 0.1 seconds: this reading and the first.
+    # 0.02 % of 500 seconds pay for 0.1 seconds: this reading and the first.
     assert given == {
         1: False,
-        100: False,
-        190: False,
-        210: True,
-        220: False,
-        290: False,
-        310: True,
+        250: False,
+        475: False,
+        525: True,
+        550: False,
+        725: False,
+        775: True,
     }
 
 

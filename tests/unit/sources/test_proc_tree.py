@@ -349,14 +349,14 @@ def test_the_system_running_out_of_descriptors_is_not_the_end_of_a_process(
     assert pids(tree) == [ROOT]
 
 
-def test_an_idle_process_is_read_in_full_only_every_sixteenth_time(
+def test_an_idle_process_is_read_in_full_only_every_thirty_second_time(
     proc: FakeProc, mocker: MockerFixture
 ) -> None:
     tree = ProcTree(proc.host, ROOT)
     tree.sample()
     count = mocker.spy(ProcTree, "_transfers_of")
 
-    for _ in range(32):
+    for _ in range(64):
         tree.sample()
     assert count.call_count == 2
 
