@@ -7,18 +7,17 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.insight.finding import Finding
-from mlflow_sysmetrics.insight.gpus import gpus_of
+from mlflow_sysmetrics.insight import stored
 from mlflow_sysmetrics.insight.judging import judge
-from mlflow_sysmetrics.insight.live import most_covered_s
-from mlflow_sysmetrics.insight.run import RunView
-from mlflow_sysmetrics.insight.statistics import Accumulator, Grid, frozen
+from mlflow_sysmetrics.insight.stored import view_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from mlflow_sysmetrics.insight.finding import Finding
+    from mlflow_sysmetrics.insight.run import RunView
 
 FOLDER = Path(__file__).parents[1] / "tests" / "reports" / "findings"
 
@@ -35,7 +34,6 @@ class History:
         facts: The run's tags.
         times_s: Since the run opened.
         values: By metric key, without `system/`: one value a time, or none.
-        duration_s: How long the run took; None: to its last time.
         ended: Whether it has ended; else it is judged while it runs.
     """
 
@@ -46,25 +44,18 @@ class History:
     facts: dict[str, str]
     times_s: list[float]
     values: dict[str, list[float | None]]
-    duration_s: float | None = None
     ended: bool = True
 
     def until(self, share: float) -> History:
         """The same run when this share of its time has passed, and it goes on."""
-        end_s = self.lasted_s * share
+        end_s = self.times_s[-1] * share
         kept = [number for number, time_s in enumerate(self.times_s) if time_s <= end_s]
         return replace(
             self,
             times_s=[self.times_s[each] for each in kept],
             values={key: [row[each] for each in kept] for key, row in self.values.items()},
-            duration_s=end_s,
             ended=False,
         )
-
-    @property
-    def lasted_s(self) -> float:
-        """Seconds from its opening to its end."""
-        return self.duration_s or max(self.times_s, default=0.0)
 
     def view(self) -> RunView:
         """As rules see it: with several nodes, all of them."""
@@ -87,21 +78,17 @@ class History:
         return replace(self._view({}), nodes=views)
 
     def _view(self, values: dict[str, list[float | None]]) -> RunView:
-        interval_s = median(
-            [after - before for before, after in zip(self.times_s, self.times_s[1:], strict=False)]
-            or [10.0]
-        )
-        statistics = frozen(_accumulated(values, self.times_s, most_covered_s(interval_s)))
-        return RunView(
-            statistics=statistics,
-            started_s=_EPOCH_S,
-            duration_s=self.lasted_s,
-            samples=len(self.times_s),
-            interval_s=interval_s,
-            facts=self.facts,
-            gpus=gpus_of(statistics, self.facts),
-            has_ended=self.ended,
-        )
+        histories = {key: self._stored(row) for key, row in values.items()}
+        return replace(view_of(histories, _EPOCH_S, self.facts), has_ended=self.ended)
+
+    def _stored(self, row: list[float | None]) -> stored.History:
+        """What a store has of one metric."""
+        found = stored.History()
+        for time_s, value in zip(self.times_s, row, strict=True):
+            if value is not None:
+                found.times_s.append(_EPOCH_S + time_s)
+                found.values.append(value)
+        return found
 
     def write(self, path: Path) -> None:
         """As JSON, a line a metric."""
@@ -110,7 +97,6 @@ class History:
             "findings": self.findings,
             "allowed": self.allowed,
             "facts": self.facts,
-            "duration_s": self.duration_s,
             "ended": self.ended,
         }
         lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
@@ -137,24 +123,6 @@ def found_in(history: History) -> list[Finding]:
     """What the rules find in a run, and on each of its nodes."""
     view = history.view()
     return [each for one in (view, *view.nodes) for each in judge(one).findings]
-
-
-def _accumulated(
-    values: dict[str, list[float | None]], times_s: list[float], most_s: float
-) -> dict[str, Accumulator]:
-    """What the metrics come to; a value stands for the time since the one before it."""
-    grid = Grid()
-    accumulators = {key: Accumulator(key, grid) for key in values}
-    last_s = dict.fromkeys(values, 0.0)
-    for number, time_s in enumerate(times_s):
-        for key, row in values.items():
-            value = row[number]
-            if value is not None:
-                covered_s = min(time_s - last_s[key], most_s)
-                last_s[key] = time_s
-                bucket = grid.number(_EPOCH_S + time_s)
-                accumulators[key].add(_EPOCH_S + time_s, value, covered_s, bucket)
-    return accumulators
 
 
 _EPOCH_S = 1_790_000_000.0

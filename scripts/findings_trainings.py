@@ -242,7 +242,7 @@ def worker_dies(seconds: float) -> None:
 
 def near_limit(seconds: float) -> None:
     """Loads a dataset that all but fills the container, and trains."""
-    held = [np.ones(10 * _MEGABYTE // 8) for _ in range(87)]
+    held = [np.ones(10 * _MEGABYTE // 8) for _ in range(75)]
     train(seconds)
     del held
 

@@ -256,7 +256,6 @@ class Sketch:
             facts=self.facts,
             times_s=[round(3600 * hour, 1) for hour in self.times],
             values=self.values,
-            duration_s=round(3600 * self.hours, 1),
             ended=self.ended,
         )
 
@@ -918,7 +917,14 @@ def other_troubles() -> list[Sketch]:
         .memory(9)
         .container(10)
         .set("container/oom_kills", after(0.03, 2)),
-        Sketch("swaps", "What it needs goes to swap and comes back.", 4, "swap-used", "memory-near-limit", memory_gb=32)
+        Sketch(
+            "swaps",
+            "What it needs goes to swap and comes back.",
+            4,
+            "swap-used",
+            "memory-near-limit",
+            memory_gb=32,
+        )
         .memory(27)
         .set("process/memory_swap_megabytes", ramp(0.5, 2, 0, 4600), 60)
         .set("pressure/memory_some_percentage", after(1, 23, 0.1), 3, (0, 100))

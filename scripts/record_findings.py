@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from mlflow import MlflowClient
 
 from findings_corpus import History
+from mlflow_sysmetrics.catalog import Aggregate, metric_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,12 +193,13 @@ def read(client: MlflowClient, run_id: str, case: Case, scale: float) -> History
     keys = sorted(key for key in run.data.metrics if not key.startswith("system/summary/"))
     points = {key: client.get_metric_history(run_id, key) for key in keys}
     times = sorted({point.timestamp for history in points.values() for point in history})
-    values = {
-        key.removeprefix("system/"): [
-            {point.timestamp: point.value for point in history}.get(time) for time in times
-        ]
-        for key, history in points.items()
-    }
+    values = {}
+    for key, history in points.items():
+        name = key.removeprefix("system/")
+        # What is summed up over time, in so much more of it.
+        factor = scale if is_summed_up(name) else 1.0
+        by_time = {point.timestamp: point.value * factor for point in history}
+        values[name] = [by_time.get(time) for time in times]
     facts = {key: value for key, value in run.data.tags.items() if key in _TOLD}
     return History(
         name=f"real-{case.name}",
@@ -208,6 +210,11 @@ def read(client: MlflowClient, run_id: str, case: Case, scale: float) -> History
         times_s=[round((time - begin_ms) / 1000 * scale, 1) for time in times],
         values=values,
     )
+
+
+def is_summed_up(key: str) -> bool:
+    """Whether a metric is an amount that rises with the time that a run takes."""
+    return metric_of(key).aggregate is Aggregate.TOTAL and key.endswith("_megabytes")
 
 
 _TOLD = (

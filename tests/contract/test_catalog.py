@@ -46,6 +46,7 @@ MEASURES = {
     "celsius",
     "joules",
     "megahertz",
+    "cores",
 }
 OF_COUNTERS = {Aggregate.RATE, Aggregate.TOTAL}
 PLATFORMS = {EVERYWHERE, LINUX, LINUX_AND_MACOS, LINUX_AND_WINDOWS}

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 _SAMPLED = "system/system_memory_usage_percentage"  # every sample has it, MLflow's too
 
-_RARELY_READ = ("memory_uss_megabytes", "memory_pss_megabytes")  # a sample need not have them
+_RARELY_READ = (
+    "memory_uss_megabytes",
+    "memory_pss_megabytes",
+    "memory_swap_megabytes",
+)  # a sample need not have them
 
 _LEVELS = {  # what every sample has; rates are left out where two samples are too close
     "system/system_memory_usage_percentage",

@@ -48,6 +48,17 @@ CONTAINER_METRICS = (
         scale=100.0,
         platforms=LINUX,
     ),
+    Metric(
+        "container/cpu_throttled_cores",
+        "cores",
+        Aggregate.RATE,
+        "CPU cores that the cgroup's CPU quota held back while they had something to run, on "
+        "average. Near 0 beside many throttled periods: the quota is used up, and little is lost.",
+        source="cpu.stat",
+        absent="where no cgroup has a CPU quota",
+        reading="container/cpu_throttled_seconds",
+        platforms=LINUX,
+    ),
 )
 
 

@@ -67,6 +67,16 @@ PROCESS_METRICS = (
         platforms=LINUX,
     ),
     Metric(
+        "process/memory_swap_megabytes",
+        "megabytes",
+        Aggregate.MEAN,
+        "Memory of the tree that is in swap, each shared page divided as for PSS.",
+        source="`/proc/<pid>/smaps_rollup`",
+        absent="outside Linux, for processes of other users, and between its own samples, which "
+        "are fewer",
+        platforms=LINUX,
+    ),
+    Metric(
         "process/memory_usage_percentage",
         "percentage",
         Aggregate.MEAN,
@@ -103,6 +113,16 @@ PROCESS_METRICS = (
         "leak.",
         source="/proc/<pid>/fd; psutil elsewhere",
         absent="for processes of other users",
+    ),
+    Metric(
+        "process/fds_usage_percentage",
+        "percentage",
+        Aggregate.MEAN,
+        "File descriptors of the process of the tree that has most of them open, as a share of its "
+        "limit (`ulimit -n`).",
+        source="`/proc/<pid>/fd`, `/proc/<pid>/limits`",
+        absent="outside Linux, and for processes of other users",
+        platforms=LINUX,
     ),
     Metric(
         "process/io_read_megabytes",

@@ -73,5 +73,9 @@ def _oom_readings(bound: Bound) -> dict[str, float]:
 
 
 def _cpu_readings(bound: Bound) -> dict[str, float]:
-    periods, throttled = read_throttling(bound)
-    return {"container/cpu_periods": periods, "container/cpu_throttled_periods": throttled}
+    periods, throttled, held_back_s = read_throttling(bound)
+    return {
+        "container/cpu_periods": periods,
+        "container/cpu_throttled_periods": throttled,
+        "container/cpu_throttled_seconds": held_back_s,
+    }

@@ -34,6 +34,9 @@ _COST_S_PER_BYTE = 25e-12
 """What reading USS and PSS is taken to cost for each resident byte before it was measured."""
 
 
+_LIMIT_SEEMS_NEAR = 0.5
+
+
 class ProcessTreeCollector(Collector):
     """Gauges and counters of a process tree.
 
@@ -60,6 +63,7 @@ class ProcessTreeCollector(Collector):
         self._private_budget = CpuBudget(PRIVATE_MEMORY_SHARE, clock.now_s(), _AT_ONCE_S)
         self._cost_s_per_byte = _COST_S_PER_BYTE
         self._last_is_next = False
+        self._files_limit: tuple[int, int | None] = (0, None)  # of which process
 
     def expect_last(self) -> None:
         """The next sample is the run's last: it has USS and PSS unless they are very dear."""
@@ -81,6 +85,7 @@ class ProcessTreeCollector(Collector):
             return self._counters()
         return {
             **self._gauges(uses),
+            **self._files(uses),
             **self._counters(),
             **self._subjects.read("the tree's memory", partial(self._memory, uses)),
             **self._subjects.read("the tree's USS and PSS", partial(self._private_memory, uses)),
@@ -97,6 +102,18 @@ class ProcessTreeCollector(Collector):
             "process/num_threads": sum(use.threads for use in uses),
         }
         return gauges | {"process/num_fds": sum(fds)} if fds else gauges
+
+    def _files(self, uses: list[ProcessUse]) -> dict[str, float]:
+        """The descriptors of the process that has most, as a share of its limit."""
+        most = max(uses, key=lambda use: use.fds or 0)
+        if not most.fds:
+            return {}
+        pid, limit = self._files_limit
+        # Programs raise their limit: it is read again when it seems near.
+        if pid != most.pid or (limit is not None and most.fds >= limit * _LIMIT_SEEMS_NEAR):
+            limit = self._source.open_files_limit(most.pid)
+            self._files_limit = (most.pid, limit)
+        return {"process/fds_usage_percentage": 100 * most.fds / limit} if limit else {}
 
     def _memory(self, uses: list[ProcessUse]) -> dict[str, float]:
         """Sums over the tree.
@@ -146,6 +163,8 @@ class ProcessTreeCollector(Collector):
         readings = {"process/memory_uss_megabytes": memory.uss_bytes / 1e6}
         if memory.pss_bytes is not None:
             readings["process/memory_pss_megabytes"] = memory.pss_bytes / 1e6
+        if memory.swap_bytes is not None:
+            readings["process/memory_swap_megabytes"] = memory.swap_bytes / 1e6
         return readings
 
 

@@ -76,13 +76,13 @@ class Thresholds:
         "The same, for an information; and the level below which the GPU waits.",
     )
     bound_share: float = _threshold(
-        40,
+        33,
         "% of the time",
         "cpu-bound-input, io-bound",
         "For which the GPU waited while the CPUs, or I/O, were at their limit.",
     )
     cpu_bound: float = _threshold(
-        90, "%", "cpu-bound-input", "CPU time of the tree, of the CPUs that it may use."
+        85, "%", "cpu-bound-input", "CPU time of the tree, of the CPUs that it may use."
     )
     single_core_tolerance: float = _threshold(
         15, "%", "single-core", "How far from one core the tree's CPU time may be."
@@ -94,7 +94,7 @@ class Thresholds:
         4, "CPUs", "single-core", "That the tree may use, at least."
     )
     io_pressure: float = _threshold(
-        30, "% of the time", "io-bound", "In which some task waited for I/O (PSI)."
+        20, "% of the time", "io-bound", "In which some task waited for I/O (PSI)."
     )
     io_transfer: float = _threshold(
         1, "MB/s", "io-bound", "Read and written by the tree, where the pressure is the host's."
@@ -127,14 +127,21 @@ class Thresholds:
         0.8,
         "",
         "memory-leak, oom-forecast, fd-leak",
-        "Growth in the last third of that time, by growth in the one before: a cache flattens.",
+        "Growth from the third to the last quarter of that time, by that from the first to the "
+        "second: a cache flattens.",
     )
     leak_resident: float = _threshold(
         50,
         "%",
         "memory-leak, oom-forecast",
-        "Of the growth that the memory in use on the host, or in the container, has to show: "
-        "pages of mapped files do not.",
+        "Of the growth that the memory in use on the host, or in the container, has to show, "
+        "unless others' hides it: pages of mapped files do not.",
+    )
+    leak_hidden: float = _threshold(
+        25,
+        "%",
+        "memory-leak, oom-forecast",
+        "Of the growth by which that memory may differ from a straight line, to tell.",
     )
     forecast_trend: float = _threshold(
         30, "minutes", "oom-forecast, disk-nearly-full", "Of growth, in 4 of the last 5 windows."

@@ -49,14 +49,19 @@ def read_oom_kills(bound: Bound) -> int:
     return _read_fields(bound.directory, "memory.events", "oom_kill")[0]
 
 
-def read_throttling(bound: Bound) -> tuple[int, int]:
-    """Scheduling periods that began, and those in which the quota was used up.
+def read_throttling(bound: Bound) -> tuple[int, int, float]:
+    """Scheduling periods, those in which the quota was used up, and seconds held back by it.
+
+    The seconds are summed over the CPUs that had something to run meanwhile.
 
     Raises:
         Unavailable: The group's file cannot be read.
     """
-    periods, throttled = _read_fields(bound.directory, "cpu.stat", "nr_periods", "nr_throttled")
-    return periods, throttled
+    held_back, scale = ("throttled_time", 1e-9) if bound.version == 1 else ("throttled_usec", 1e-6)
+    periods, throttled, time = _read_fields(
+        bound.directory, "cpu.stat", "nr_periods", "nr_throttled", held_back
+    )
+    return periods, throttled, time * scale
 
 
 def parse_single(text: str) -> int:

@@ -23,7 +23,8 @@ _LAST_STAT_FIELD = 19  # starttime, counted from the state
 _MOST_TICKS = 1 << 50
 _STATM = re.compile(rb"([0-9]{1,12}) ([0-9]{1,12}) ")  # up to 4 PB, in pages
 _IO = re.compile(rb"^(read_bytes|write_bytes|cancelled_write_bytes): (\d{1,20})$", re.MULTILINE)
-_ROLLUP = re.compile(rb"^(Pss|Private_\w+): +(\d{1,13}) kB$", re.MULTILINE)
+_ROLLUP = re.compile(rb"^(Pss|SwapPss|Private_\w+): +(\d{1,13}) kB$", re.MULTILINE)
+_OPEN_FILES = re.compile(rb"^Max open files +(\d{1,10}) ", re.MULTILINE)
 _IGNORED_SIGNALS = re.compile(rb"^SigIgn:\s*([0-9a-f]{1,32})$", re.MULTILINE)
 _SIGCHLD_BIT = 1 << (getattr(signal, "SIGCHLD", 17) - 1)
 
@@ -119,21 +120,31 @@ def parse_io(content: bytes) -> tuple[int, int, int]:
         raise ParseError("/proc/<pid>/io", _text(content)) from None
 
 
-def parse_smaps_rollup(content: bytes) -> tuple[int, int]:
-    """Parse `/proc/<pid>/smaps_rollup`: private memory (USS) and proportional (PSS), in bytes.
+def parse_smaps_rollup(content: bytes) -> tuple[int, int, int]:
+    """Parse `/proc/<pid>/smaps_rollup`: private memory (USS), proportional, and in swap, in bytes.
 
         Pss:                1234 kB
         Private_Clean:        56 kB
         Private_Dirty:       789 kB
+        SwapPss:               0 kB
 
     Raises:
         ParseError: The proportional one is missing.
     """
     found = {name: int(digits) * 1024 for name, digits in _ROLLUP.findall(content)}
-    pss = found.pop(b"Pss", None)
+    pss, swap = found.pop(b"Pss", None), found.pop(b"SwapPss", 0)
     if pss is None:
         raise ParseError("/proc/<pid>/smaps_rollup", _text(content))
-    return sum(found.values()), pss
+    return sum(found.values()), pss, swap
+
+
+def parse_open_files_limit(content: bytes) -> int | None:
+    """Parse how many files a process may have open from `/proc/<pid>/limits`; None for any number.
+
+    Max open files            1024                 1048576              files
+    """
+    found = _OPEN_FILES.search(content)
+    return int(found[1]) if found is not None else None
 
 
 def _text(content: bytes) -> str:

@@ -22,6 +22,7 @@ from mlflow_sysmetrics.sources.proc_pid import (
     CLOCK_TICKS,
     UNREADABLE,
     parse_io,
+    parse_open_files_limit,
     parse_smaps_rollup,
     parse_stat,
     parse_statm,
@@ -134,16 +135,24 @@ class ProcTree:
         Raises:
             ParseError: That of one process is not as expected, so that a sum would be too small.
         """
-        uss_bytes = pss_bytes = 0
+        uss_bytes = pss_bytes = swap_bytes = 0
         for pid in self._members:
             try:
                 content = read_kernel_file(f"{self._proc}/{pid}/smaps_rollup")
             except UNREADABLE:
                 continue
-            uss, pss = parse_smaps_rollup(content)
+            uss, pss, swap = parse_smaps_rollup(content)
             uss_bytes += uss
             pss_bytes += pss
-        return PrivateMemory(uss_bytes, pss_bytes) if pss_bytes else None
+            swap_bytes += swap
+        return PrivateMemory(uss_bytes, pss_bytes, swap_bytes) if pss_bytes else None
+
+    def open_files_limit(self, pid: int) -> int | None:
+        """How many files a process may have open; None for any number, or where it is not told."""
+        try:
+            return parse_open_files_limit(read_kernel_file(f"{self._proc}/{pid}/limits"))
+        except UNREADABLE:
+            return None
 
     def _find_newcomers(self, members: Mapping[int, _Member]) -> list[int]:
         if self._newcomers is None:

@@ -46,10 +46,12 @@ class PrivateMemory(NamedTuple):
         uss_bytes: What no other process shares.
         pss_bytes: With each shared page divided among those that share it; None where the
             system does not report it.
+        swap_bytes: What of it is in swap, counted as PSS; None as before.
     """
 
     uss_bytes: int
     pss_bytes: int | None
+    swap_bytes: int | None = None
 
 
 class ProcessSource(Protocol):
@@ -79,3 +81,6 @@ class ProcessSource(Protocol):
 
     def private_memory(self) -> PrivateMemory | None:
         """Over the processes of the last sample; dear. None where none may be read."""
+
+    def open_files_limit(self, pid: int) -> int | None:
+        """How many files a process may have open; None where that is not known."""

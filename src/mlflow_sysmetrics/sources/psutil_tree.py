@@ -69,6 +69,10 @@ class PsutilTree:
         found = [memory for process in self._members if (memory := _uss_bytes_of(process))]
         return PrivateMemory(sum(found), None) if found else None
 
+    def open_files_limit(self, pid: int) -> int | None:  # noqa: ARG002 - a source's
+        """No system but Linux tells it of other processes."""
+        return None
+
 
 def _use_of(process: psutil.Process, known: ProcessUse | None) -> ProcessUse | None:
     """A process as it stands, or as it was known where it may not be read; None if it ended."""

@@ -75,6 +75,7 @@ def test_metrics_of_a_window(docker: Host) -> None:
 
     change(docker, "sys/fs/cgroup/cpu.stat", "nr_periods 12000", "nr_periods 12100")
     change(docker, "sys/fs/cgroup/cpu.stat", "nr_throttled 3456", "nr_throttled 3506")
+    change(docker, "sys/fs/cgroup/cpu.stat", "throttled_usec 99887766", "throttled_usec 104887766")
     change(docker, "sys/fs/cgroup/memory.events", "oom_kill 1", "oom_kill 3")
     change(docker, "sys/fs/cgroup/cpu.pressure", "total=400000", "total=4400000")
     change(docker, "proc/pressure/io", "total=60000", "total=1060000")
@@ -82,6 +83,7 @@ def test_metrics_of_a_window(docker: Host) -> None:
 
     metrics = window.close()
     assert metrics["container/cpu_throttled_percentage"] == 50
+    assert metrics["container/cpu_throttled_cores"] == pytest.approx(0.5)
     assert metrics["container/oom_kills"] == 2
     assert metrics["container/memory_usage_megabytes"] == 3000
     assert metrics["container/pressure_cpu_some_percentage"] == pytest.approx(40)
@@ -101,7 +103,11 @@ def test_a_file_that_is_gone_costs_what_it_tells(docker: Host, gone: str, left: 
     collector = open_container(docker)
     (docker.root / "sys/fs/cgroup" / gone).unlink()
 
-    cpu = {"container/cpu_periods", "container/cpu_throttled_periods"}
+    cpu = {
+        "container/cpu_periods",
+        "container/cpu_throttled_periods",
+        "container/cpu_throttled_seconds",
+    }
     assert collector.collect().keys() == {f"container/{name}" for name in left} | cpu
 
 

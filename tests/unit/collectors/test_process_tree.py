@@ -186,6 +186,21 @@ def test_private_memory_is_read_at_first_and_then_as_its_cost_allows(
     }
 
 
+def test_descriptors_are_a_share_of_the_limit_of_the_process_that_has_most(
+    proc: FakeProc, fake: ProcessTreeCollector
+) -> None:
+    def limit(number: int) -> None:
+        line = f"Max open files            {number}                 4096              files\n"
+        (proc.root / f"proc/{ROOT}/limits").write_text(line)
+
+    limit(20)
+    proc.run(ROOT, fds=15)
+    assert fake.collect()["process/fds_usage_percentage"] == 75
+
+    limit(60)  # as a program does that needs more
+    assert fake.collect()["process/fds_usage_percentage"] == 25
+
+
 @pytest.mark.usefixtures("dear")
 def test_the_last_sample_has_private_memory(fake: ProcessTreeCollector) -> None:
     fake.collect()

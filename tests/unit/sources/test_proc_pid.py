@@ -11,6 +11,7 @@ from mlflow_sysmetrics.sources.proc_pid import (
     Stat,
     ignores_sigchld,
     parse_io,
+    parse_open_files_limit,
     parse_smaps_rollup,
     parse_stat,
     parse_statm,
@@ -34,7 +35,7 @@ Shared_Clean:       1312 kB
 Private_Clean:         8 kB
 Private_Dirty:       120 kB
 Private_Hugetlb:    2048 kB
-SwapPss:               0 kB
+SwapPss:              64 kB
 """
 
 
@@ -84,7 +85,14 @@ def test_a_process_ignores_sigchld_or_is_taken_to_do_so(
 
 
 def test_private_memory_is_all_that_is_private() -> None:
-    assert parse_smaps_rollup(ROLLUP) == ((8 + 120 + 2048) * 1024, 180 * 1024)
+    assert parse_smaps_rollup(ROLLUP) == ((8 + 120 + 2048) * 1024, 180 * 1024, 64 * 1024)
+
+
+def test_how_many_files_a_process_may_open() -> None:
+    line = b"Max open files            1024                 1048576              files     \n"
+
+    assert parse_open_files_limit(b"Max processes 5 9 processes\n" + line) == 1024
+    assert parse_open_files_limit(line.replace(b"1024 ", b"unlimited ")) is None
 
 
 @pytest.mark.parametrize(

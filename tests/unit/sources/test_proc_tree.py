@@ -386,10 +386,10 @@ def test_private_memory_is_summed_over_those_that_tell_it(proc: FakeProc) -> Non
     assert tree.private_memory() is None
 
     for pid in (ROOT, 70):
-        rollup = "Pss:      30 kB\nPrivate_Clean:  1 kB\nPrivate_Dirty:  9 kB\n"
+        rollup = "Pss:      30 kB\nPrivate_Clean:  1 kB\nPrivate_Dirty:  9 kB\nSwapPss: 5 kB\n"
         (proc.root / f"proc/{pid}/smaps_rollup").write_text(rollup)
 
-    assert tree.private_memory() == (20 * 1024, 60 * 1024)
+    assert tree.private_memory() == (20 * 1024, 60 * 1024, 10 * 1024)
 
 
 def refuse(mocker: MockerFixture, proc: FakeProc, *paths: str) -> None:

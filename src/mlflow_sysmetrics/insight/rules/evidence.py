@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from statistics import mean
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +20,8 @@ TREE_CORES = "process/cpu_usage_percentage"
 
 _NOTEBOOKS = ("ipykernel_launcher.py", "colab_kernel_launcher.py")
 
-_PARTS = 3
+_CLOSING_SHARE = 0.02
+_QUARTERS = 4
 _WINDOWS = 6
 _MIN_POINTS = 6
 
@@ -164,16 +166,20 @@ def steady_growth(run: RunView, statistic: Statistic) -> Growth | None:
     Raises:
         NotJudged: There are too few values.
     """
-    end_s = run.ended_s - (0.05 * run.duration_s if run.has_ended else 0.0)
+    end_s = run.ended_s - (_CLOSING_SHARE * run.duration_s if run.has_ended else 0.0)
     begin_s = run.started_s + run.duration_s / 3
-    points = [point for point in statistic.points(begin_s) if point.time_s <= end_s]
+    points = [
+        point
+        for point in statistic.points(begin_s)
+        if point.time_s + statistic.bucket_s / 2 <= end_s
+    ]
     if len(points) < _MIN_POINTS:
         raise NotJudged(f"system/{statistic.key} has too few values")
-    thirds = _means(points, _PARTS)
-    if thirds is None:
+    quarters = _means(points, _QUARTERS)
+    if quarters is None:
         raise NotJudged(f"system/{statistic.key} has gaps")
-    first, second = thirds[1] - thirds[0], thirds[2] - thirds[1]
-    if first <= 0 or second < LIMITS.leak_steadiness * first:
+    rises = [after - before for before, after in pairwise(quarters)]
+    if min(rises) <= 0 or rises[-1] < LIMITS.leak_steadiness * rises[0]:
         return None
     slope, height, fit = line_through(points)
     if slope <= 0 or fit < LIMITS.leak_fit:
@@ -206,7 +212,7 @@ def recent_growth(run: RunView, statistic: Statistic) -> Growth | None:
             ]
         )
     ]
-    rising = sum(after > before for before, after in zip(means, means[1:], strict=False))
+    rising = sum(after > before for before, after in pairwise(means))
     if len(means) < _WINDOWS - 1 or rising < _WINDOWS - 2:
         return None
     slope, height, _ = line_through(points)
@@ -214,7 +220,10 @@ def recent_growth(run: RunView, statistic: Statistic) -> Growth | None:
     if slope <= 0:
         return None
     return Growth(
-        height - slope * span_s / 2, height + slope * span_s / 2, points[0].time_s, points[-1].time_s
+        height - slope * span_s / 2,
+        height + slope * span_s / 2,
+        points[0].time_s,
+        points[-1].time_s,
     )
 
 

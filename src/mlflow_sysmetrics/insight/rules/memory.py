@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import mean
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.insight.finding import Finding, NotJudged
@@ -9,6 +10,7 @@ from mlflow_sysmetrics.insight.rules.evidence import (
     check_long_enough,
     check_not_interactive,
     container_limit_mb,
+    line_through,
     logged,
     memory_limit_mb,
     recent_growth,
@@ -20,7 +22,7 @@ from mlflow_sysmetrics.insight.thresholds import LIMITS
 if TYPE_CHECKING:
     from mlflow_sysmetrics.insight.rules.evidence import Growth
     from mlflow_sysmetrics.insight.run import RunView
-    from mlflow_sysmetrics.insight.statistics import Statistic
+    from mlflow_sysmetrics.insight.statistics import Moment, Statistic
 
 _SHARE_OF_READ = (0.5, 20.0)
 """Growth, by what was read meanwhile, that a cache may have: compressed data become more."""
@@ -233,7 +235,8 @@ def _check_is_no_cache(run: RunView, growth: Growth) -> None:
     read = run.get("process/io_read_megabytes")
     if read is None:
         return
-    read_mb = _increase(read, growth)
+    points = _meanwhile(read, growth)
+    read_mb = points[-1].value - points[0].value if points else 0.0
     if read_mb <= 0:
         return
     low, high = _SHARE_OF_READ
@@ -244,14 +247,15 @@ def _check_is_no_cache(run: RunView, growth: Growth) -> None:
 def _is_resident(run: RunView, growth: Growth) -> bool:
     """Whether the memory in use shows the growth: pages of mapped files do not count there."""
     in_use = run.get(_CONTAINER) or run.get(_HOST)
-    if in_use is None:
+    points = _meanwhile(in_use, growth) if in_use is not None else []
+    if not points:
         return True
-    return _increase(in_use, growth) >= growth.amount * LIMITS.leak_resident / 100
+    slope, height, _ = line_through(points)
+    middle_s = mean(each.time_s for each in points)
+    off = [abs(each.value - height - slope * (each.time_s - middle_s)) for each in points]
+    is_hidden = mean(off) >= growth.amount * LIMITS.leak_hidden / 100
+    return is_hidden or slope >= growth.per_s * LIMITS.leak_resident / 100
 
 
-def _increase(statistic: Statistic, growth: Growth) -> float:
-    """From where the growth began to where it ended."""
-    points = [
-        each.value for each in statistic.points() if growth.start_s <= each.time_s <= growth.end_s
-    ]
-    return points[-1] - points[0] if points else 0.0
+def _meanwhile(statistic: Statistic, growth: Growth) -> list[Moment]:
+    return [each for each in statistic.points() if growth.start_s <= each.time_s <= growth.end_s]
