@@ -13,17 +13,11 @@ import mlflow
 
 from mlflow_sysmetrics.cli.tables import text_table
 from mlflow_sysmetrics.delivery.leftovers import stream_of
-from mlflow_sysmetrics.delivery.run_store import (
-    AccessDenied,
-    Busy,
-    InvalidPoints,
-    Limits,
-    RunGone,
-    RunNotFound,
-)
+from mlflow_sysmetrics.delivery.run_store import Busy, Limits, RunGone, RunNotFound, StoreAnswer
 from mlflow_sysmetrics.delivery.spool import Spool, SpoolError, SpoolRefused, spool_files
 from mlflow_sysmetrics.delivery.spool_folder import shown
 from mlflow_sysmetrics.delivery.tracking import open_store
+from mlflow_sysmetrics.host.backoff import FIRST_PAUSE_S, Backoff
 from mlflow_sysmetrics.log.addresses import shown_address, shown_text
 
 if TYPE_CHECKING:
@@ -34,7 +28,6 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.delivery.stream import Stream
 
 _ATTEMPTS = 5  # in a row that fail
-_FIRST_PAUSE_S = 1.0  # doubled after each failure
 
 _limits: defaultdict[str, Limits] = defaultdict(Limits)
 """What is known of each store, by its tracking URI."""
@@ -191,16 +184,16 @@ def _shown(error: Exception, stream: Stream) -> str:
 
 def _patiently(ask: Callable[[RunStore], int], store: RunStore) -> int:
     """Ask a store, again if it is busy or fails in a way that may pass; but not for ever."""
-    for attempt in range(_ATTEMPTS - 1):
+    backoff = Backoff()
+    while backoff.failures < _ATTEMPTS - 1:
         try:
             return ask(store)
-        except (RunGone, RunNotFound, AccessDenied, InvalidPoints):
-            raise
-        except Busy as reason:
-            pause_s = max(reason.retry_after_s, _FIRST_PAUSE_S)
-        except Exception:  # noqa: BLE001 - whatever it was, the last attempt tells it
-            pause_s = _FIRST_PAUSE_S * 2**attempt
-        time.sleep(pause_s)
+        except Exception as error:
+            if isinstance(error, StoreAnswer) and error.of_one_run:
+                raise
+            pause_s = max(error.retry_after_s, FIRST_PAUSE_S) if isinstance(error, Busy) else None
+            backoff.fail(error, now_s=0.0, pause_s=pause_s)
+        time.sleep(backoff.not_before_s)
     return ask(store)
 
 

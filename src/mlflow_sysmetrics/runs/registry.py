@@ -235,7 +235,7 @@ class OpenRuns:
         return Recorder(
             opening.settings,
             opening.collectors or self._collectors,
-            Channel(stream, self._uploader(opening, folder), on_end),
+            Channel(self._uploader(opening, folder), stream, on_end),
             self.sampler,
             self._host.clock,
             opening.prefix,
