@@ -18,7 +18,7 @@ ADDRESS = RunAddress("1", "http://somewhere", "system/")
 
 def add(stream: Stream, *steps: int) -> None:
     for each in samples(steps):
-        stream.add(each)
+        stream.queue.add(each)
         if stream.is_overdue:
             stream.persist()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fakes.scripted_store import ScriptedStore, samples
 from fakes.simulation import LONG_S
 from mlflow_sysmetrics.delivery.backlog import Backlog
+from mlflow_sysmetrics.delivery.channel import Channel
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.spool import Spool
 from mlflow_sysmetrics.delivery.stream import Stream
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflow_sysmetrics.delivery.run_store import Limits
-    from mlflow_sysmetrics.delivery.sending import Sending
 
 
 UPLOADER_THREAD = "mlflow-sysmetrics-uploader"
@@ -30,7 +30,8 @@ class UploaderBench:
     """An uploader, the stores that it finds by the ids of their runs, and its folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.uploader = Uploader(URI, Backlog())
+        # It tries again at once.
+        self.uploader = Uploader(URI, Backlog(), self.open_store, jitter=lambda: 0.0)
         self.stores: dict[str, ScriptedStore | Exception] = {}
         self.opened: list[str] = []
         self.folder = folder
@@ -57,12 +58,12 @@ class UploaderBench:
         store: ScriptedStore | Exception,
         run_id: str = "1",
         tags: Callable[[], Mapping[str, str]] | None = None,
-    ) -> Sending:
-        return self.uploader.open(self.stream(store, run_id, tags))
+    ) -> Channel:
+        return Channel(self.uploader, self.stream(store, run_id, tags))
 
-    def put(self, sending: Sending, *steps: int) -> None:
+    def put(self, sending: Channel, *steps: int) -> None:
         for each in samples(steps):
-            self.uploader.put(sending, each)
+            sending.put(each)
 
     def leave(
         self, run_id: str, *steps: int, store: ScriptedStore | Exception, uri: str = URI
@@ -91,3 +92,9 @@ class Gate:
     def __call__(self) -> None:
         self.is_asked.set()
         assert self.opens.wait(LONG_S)
+
+
+def closed(sending: Channel, timeout_s: float) -> int:
+    """How many samples are left when a run is closed."""
+    sending.close(timeout_s)
+    return sending.task.stream.unsent

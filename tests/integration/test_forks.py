@@ -122,9 +122,9 @@ def test_no_child_hangs_that_was_forked_while_metrics_were_being_sent(on_server:
     outcome = on_server.run(
         BEGINNING
         + """
-from mlflow_sysmetrics.delivery import sending
+from mlflow_sysmetrics.delivery import schedule
 
-sending.FLUSH_INTERVAL_S = 0.01  # send at each sample
+schedule.FLUSH_INTERVAL_S = 0.01  # send at each sample
 mlflow.set_system_metrics_sampling_interval(0.02)
 
 with mlflow.start_run() as run:

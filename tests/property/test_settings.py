@@ -29,6 +29,7 @@ RANGES: dict[str, Callable[..., bool]] = {
     "exclude_tags": all,
     "gpus": lambda value: value in {"visible", "used", "all"},
     "gpu_profiling": lambda value: isinstance(value, bool),
+    "distributed": lambda value: value in {"auto", "all", "off"},
     "summary": lambda value: value == ("off",) or all(value),
     "findings": lambda value: value in {"on", "off", "describe"},
     "findings_exclude": all,

@@ -12,10 +12,10 @@ from mlflow.tracking import MlflowClient
 
 from fakes.scripted_store import samples
 from fakes.simulation import join_threads
-from fakes.uploader_bench import UPLOADER_THREAD
+from fakes.uploader_bench import UPLOADER_THREAD, closed
 from fakes.waiting import eventually
-from mlflow_sysmetrics.delivery import uploader as uploader_module
 from mlflow_sysmetrics.delivery.backlog import Backlog
+from mlflow_sysmetrics.delivery.channel import Channel
 from mlflow_sysmetrics.delivery.quiet import quiet_libraries
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.run_store import StoreFailed
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pytest_mock import MockerFixture
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*:DeprecationWarning")
 
@@ -64,27 +63,26 @@ def log() -> Iterator[Log]:
 
 
 def test_an_outage_of_the_database_leaves_one_warning_and_no_traceback(
-    tmp_path: Path, empty_database: Path, log: Log, mocker: MockerFixture
+    tmp_path: Path, empty_database: Path, log: Log
 ) -> None:
-    mocker.patch.object(uploader_module, "_FIRST_PAUSE_S", 0.01)
     here, away = tmp_path / "here", tmp_path / "away"
     here.mkdir()
     (here / "runs.db").write_bytes(empty_database.read_bytes())
     uri = f"sqlite:///{here}/runs.db"
     run_id = MlflowClient(uri).create_run("0").info.run_id
-    uploader = Uploader(uri, Backlog())
+    uploader = Uploader(uri, Backlog(), jitter=lambda: 0.01)
     here.rename(away)
 
-    sending = uploader.open(Stream(RunAddress(run_id, uri, "system/"), tmp_path / "spool"))
-    uploader.put(sending, Record(0, 1_700_000_000_000, {"a": 1.0}, 3))
-    uploader.end(sending)
-    eventually(lambda: sending.failures > 3)
+    sending = Channel(uploader, Stream(RunAddress(run_id, uri, "system/"), tmp_path / "spool"))
+    sending.put(Record(0, 1_700_000_000_000, {"a": 1.0}, 3))
+    sending.end()
+    eventually(lambda: sending.task.backoff.failures > 3)
     for leftover in here.glob("*"):  # SQLite makes an empty file where there is none
         leftover.unlink()
     if here.exists():
         here.rmdir()
     away.rename(here)
-    assert uploader.close(sending, 60) == 0
+    assert closed(sending, 60) == 0
     join_threads(UPLOADER_THREAD)
 
     assert len(log.messages) == 1
@@ -154,11 +152,11 @@ def test_a_child_that_is_forked_in_a_call_logs_what_it_meets() -> None:
 def test_what_waits_is_counted_in_samples_also_after_a_restart(tmp_path: Path) -> None:
     stream = Stream(RunAddress("1", "http://somewhere", "system/"), tmp_path)
     for each in samples(range(4)):
-        stream.add(each._replace(samples=6))
-    assert (stream.unsent, stream.unpersisted) == (24, 24)
+        stream.queue.add(each._replace(samples=6))
+    assert (stream.unsent, stream.queue.unpersisted) == (24, 24)
 
     stream.move_to_disk()
-    assert (stream.unsent, stream.unpersisted) == (24, 0)
+    assert (stream.unsent, stream.queue.unpersisted) == (24, 0)
     path = stream.spool_path
     assert path is not None
     stream.release()
@@ -171,9 +169,9 @@ def test_what_waits_is_counted_in_samples_also_after_a_restart(tmp_path: Path) -
 def test_what_is_lost_is_counted_in_samples(tmp_path: Path) -> None:
     stream = Stream(RunAddress("1", "http://somewhere", "system/"))
     for each in samples(range(8)):
-        stream.add(each._replace(samples=6))
+        stream.queue.add(each._replace(samples=6))
 
-    stream.thin()
+    stream.drop_oldest()
 
-    assert stream.dropped > 0
-    assert stream.unsent + stream.dropped == 48
+    assert stream.queue.dropped > 0
+    assert stream.unsent + stream.queue.dropped == 48

@@ -115,7 +115,7 @@ def test_a_server_that_takes_smaller_batches_gets_them_and_that_is_remembered(
         address = RunAddress(run_id, server.url, "system/")
         stream = Stream(address)
         for each in samples(range(40)):
-            stream.add(each)
+            stream.queue.add(each)
         while stream.unsent:
             stream.send(open_store(address, limits))
         assert stored == list(range(40))
@@ -138,7 +138,7 @@ def test_a_metric_that_is_refused_in_any_words_costs_no_other_and_no_batch_size(
     address = RunAddress("1", server.url, "system/")
     stream = Stream(address)
     (sample,) = samples([0])
-    stream.add(sample._replace(values={"bad": 1.0, **{f"good_{n}": 1.0 for n in range(9)}}))
+    stream.queue.add(sample._replace(values={"bad": 1.0, **{f"good_{n}": 1.0 for n in range(9)}}))
 
     stream.send(open_store(address, limits))
 
@@ -220,7 +220,7 @@ def test_a_page_of_someone_elses_does_not_count_as_stored(
     server.script = [Answer(200, body)]
     stream = Stream(RunAddress("1234", server.url, "system/"))
     for each in samples(range(3)):
-        stream.add(each)
+        stream.queue.add(each)
 
     with pytest.raises(UnexpectedAnswerError, match=f"is not MLflow; it says: {said} "):
         stream.send(store)

@@ -16,11 +16,10 @@ from click.testing import CliRunner
 from fakes.http_server import running_server
 from fakes.scripted_store import ScriptedStore, samples
 from fakes.simulation import LONG_S, join_threads
-from fakes.uploader_bench import UPLOADER_THREAD, UploaderBench
+from fakes.uploader_bench import UPLOADER_THREAD, UploaderBench, closed
 from mlflow_sysmetrics import log as notices
 from mlflow_sysmetrics.cli.main import main
 from mlflow_sysmetrics.delivery import spool as spool_module
-from mlflow_sysmetrics.delivery import uploader as uploader_module
 from mlflow_sysmetrics.delivery.checked_lines import MAX_LINE_BYTES
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.spool import (
@@ -366,9 +365,8 @@ def test_a_line_that_is_too_long_costs_itself_alone(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, mocker: MockerFixture) -> Iterator[UploaderBench]:
+def bench(tmp_path: Path) -> Iterator[UploaderBench]:
     bench = UploaderBench(tmp_path)
-    mocker.patch.object(uploader_module, "open_store", bench.open_store)
     yield bench
     join_threads(UPLOADER_THREAD)
 
@@ -378,7 +376,7 @@ def send_own(bench: UploaderBench) -> ScriptedStore:
     bench.uploader.send_leftovers(bench.folder)
     sending = bench.open(store, "own")
     bench.put(sending, 0)
-    assert bench.uploader.close(sending, LONG_S) == 0
+    assert closed(sending, LONG_S) == 0
     join_threads(UPLOADER_THREAD)
     return store
 
@@ -416,7 +414,7 @@ def test_own_samples_go_between_the_steps_of_looking_through_a_large_file(
         if steps == 3:
             sending = bench.open(later, "later")
             bench.put(sending, 0)
-            bench.uploader.end(sending)
+            sending.end()
         if steps == 5:
             assert later.steps == [0]
         return check_on(spool)

@@ -13,17 +13,11 @@ import mlflow
 
 from mlflow_sysmetrics.cli.tables import text_table
 from mlflow_sysmetrics.delivery.leftovers import stream_of
-from mlflow_sysmetrics.delivery.run_store import (
-    AccessDenied,
-    Busy,
-    InvalidPoints,
-    Limits,
-    RunGone,
-    RunNotFound,
-)
+from mlflow_sysmetrics.delivery.run_store import Busy, Limits, RunGone, RunNotFound, StoreAnswer
 from mlflow_sysmetrics.delivery.spool import Spool, SpoolError, SpoolRefused, spool_files
 from mlflow_sysmetrics.delivery.spool_folder import shown
 from mlflow_sysmetrics.delivery.tracking import open_store
+from mlflow_sysmetrics.host.backoff import FIRST_PAUSE_S, Backoff
 from mlflow_sysmetrics.log.addresses import shown_address, shown_text
 from mlflow_sysmetrics.log.isolation import Isolated
 
@@ -35,7 +29,6 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.delivery.stream import Stream
 
 _ATTEMPTS = 5  # in a row that fail
-_FIRST_PAUSE_S = 1.0  # doubled after each failure
 
 _limits: defaultdict[str, Limits] = defaultdict(Limits)
 """What is known of each store, by its tracking URI."""
@@ -187,16 +180,16 @@ def _send(stream: Stream) -> str:
 
 def _patiently(ask: Callable[[RunStore], int], store: RunStore) -> int:
     """Ask a store, again if it is busy or fails in a way that may pass; but not for ever."""
-    for number in range(_ATTEMPTS - 1):
+    backoff = Backoff()
+    while backoff.failures < _ATTEMPTS - 1:
         with Isolated() as attempt:
             return ask(store)
         error = attempt.error
-        if isinstance(error, RunGone | RunNotFound | AccessDenied | InvalidPoints):
+        if isinstance(error, StoreAnswer) and error.of_one_run:
             raise error
-        pause_s = _FIRST_PAUSE_S * 2**number
-        if isinstance(error, Busy):
-            pause_s = max(error.retry_after_s, _FIRST_PAUSE_S)
-        time.sleep(pause_s)
+        pause_s = max(error.retry_after_s, FIRST_PAUSE_S) if isinstance(error, Busy) else None
+        backoff.fail(error, now_s=0.0, pause_s=pause_s)
+        time.sleep(backoff.not_before_s)
     return ask(store)
 
 

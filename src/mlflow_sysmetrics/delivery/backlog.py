@@ -10,7 +10,6 @@ from mlflow_sysmetrics.delivery.spool_writer import SpoolWriter
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.delivery.stream import Stream
-    from mlflow_sysmetrics.sampling.sink import Record
 
 MAX_BYTES = 16 * 2**20
 """Memory of this process that waiting samples may take: some 4,000 samples, or hours."""
@@ -31,6 +30,12 @@ class Backlog:
         self._streams: set[Stream] = set()
         self._writer = SpoolWriter()
 
+    @property
+    def size_bytes(self) -> int:
+        """Memory that all of them take."""
+        with self._lock:
+            return sum(each.queue.size_bytes for each in self._streams)
+
     def add(self, stream: Stream) -> None:
         """Count a stream from now on."""
         with self._lock:
@@ -41,9 +46,8 @@ class Backlog:
         with self._lock:
             self._streams.discard(stream)
 
-    def put(self, stream: Stream, sample: Record) -> None:
-        """Let a sample wait, and see to it that not too many do so in memory; never blocks."""
-        stream.add(sample)
+    def make_room(self, stream: Stream) -> None:
+        """After a record was added: have disk take what is due, and bound memory; never blocks."""
         if stream.is_overdue:
             self._writer.ask(stream.persist)
         self._evict()
@@ -60,19 +64,18 @@ class Backlog:
             Whether nothing is in memory alone any more.
         """
         self._writer.do(partial(stream.persist, is_last=is_last), timeout_s)
-        return not stream.unpersisted
+        return not stream.queue.unpersisted
 
     def _evict(self) -> None:
         """Where too much waits, let the streams that take most room make some."""
         with self._lock:
-            streams = sorted(self._streams, key=lambda each: each.memory_bytes, reverse=True)
-        waiting = sum(each.memory_bytes for each in streams)
+            streams = sorted(self._streams, key=lambda each: each.queue.size_bytes, reverse=True)
+        waiting = self.size_bytes
         for stream in streams:
             if waiting <= self._max_bytes * _MOVED_FROM:
                 break
             self._writer.ask(stream.move_to_disk)
-            waiting -= stream.memory_bytes
+            waiting -= stream.queue.size_bytes
         for stream in streams:  # where the disk refuses, or hangs
-            if sum(each.memory_bytes for each in streams) <= self._max_bytes:
-                break
-            stream.thin()
+            while self.size_bytes > self._max_bytes and stream.drop_oldest():
+                pass

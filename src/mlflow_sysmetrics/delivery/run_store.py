@@ -20,23 +20,40 @@ MAX_METRICS_A_BATCH = 1000
 ENDED = frozenset(("FINISHED", "FAILED", "KILLED"))
 """The statuses of a run that is over."""
 
+_PAUSE_UNTIL_MENDED_S = 60.0  # what ends only when someone sees to it
 _ACCESS_DENIED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 _INVALID = {"INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "MALFORMED_REQUEST"}
 
 
-class RunGone(Exception):  # noqa: N818 - an answer of the store, not an error of ours
+class StoreAnswer(Exception):  # noqa: N818 - an answer of the store, not an error of ours
+    """What a store answers that does not take what it is sent.
+
+    Attributes:
+        of_one_run: Whether it says nothing of other runs, and does not pass by itself.
+        pause_s: How long to leave it alone; None for longer from time to time.
+    """
+
+    of_one_run = True
+    pause_s: float | None = None
+
+
+class RunGone(StoreAnswer):
     """The run is deleted: nothing more is sent for it; the message is the store's reason."""
 
 
-class RunNotFound(Exception):  # noqa: N818 - as above
+class RunNotFound(StoreAnswer):
     """The store has no such run; it may have once it has its database, or its workspace, back."""
 
+    pause_s = _PAUSE_UNTIL_MENDED_S
 
-class AccessDenied(Exception):  # noqa: N818 - as above
+
+class AccessDenied(StoreAnswer):
     """The store does not let this user in; it may when the credentials change."""
 
+    pause_s = _PAUSE_UNTIL_MENDED_S
 
-class InvalidPoints(Exception):  # noqa: N818 - as above
+
+class InvalidPoints(StoreAnswer):
     """The store does not take these points as they are; it may take others, or fewer.
 
     Attributes:
@@ -48,23 +65,27 @@ class InvalidPoints(Exception):  # noqa: N818 - as above
         self.is_too_large = is_too_large
 
 
-class Busy(Exception):  # noqa: N818 - as above
+class Busy(StoreAnswer):
     """The store asks to be left alone for some time.
 
     Attributes:
         retry_after_s: For how long.
     """
 
+    of_one_run = False
+
     def __init__(self, reason: str, retry_after_s: float) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
 
 
-class StoreFailed(Exception):  # noqa: N818 - as above
+class StoreFailed(StoreAnswer):
     """The store cannot be reached, or fails; it may be well again soon.
 
     The message is what it was in the end: HTTP clients wrap `Connection refused` four times.
     """
+
+    of_one_run = False
 
     @classmethod
     def of(

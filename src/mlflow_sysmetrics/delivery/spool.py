@@ -45,7 +45,7 @@ from mlflow_sysmetrics.delivery.checked_lines import (
     read_checked_lines,
 )
 from mlflow_sysmetrics.delivery.file_lock import lock_file
-from mlflow_sysmetrics.delivery.outbox import samples_of, up_to
+from mlflow_sysmetrics.delivery.queue import samples_of, up_to
 from mlflow_sysmetrics.delivery.run_address import is_same_store
 from mlflow_sysmetrics.delivery.run_store import MAX_METRICS_A_BATCH
 from mlflow_sysmetrics.delivery.spool_folder import (

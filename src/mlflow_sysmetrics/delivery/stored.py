@@ -5,14 +5,17 @@ SQL stores see to that themselves, file stores do not, and a server does not tel
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.delivery.outbox import samples_of
+from mlflow_sysmetrics.delivery.queue import samples_of
+from mlflow_sysmetrics.delivery.run_store import Busy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from mlflow_sysmetrics.delivery.batch_sender import BatchSender
     from mlflow_sysmetrics.delivery.run_store import RunStore
     from mlflow_sysmetrics.sampling.sink import Point, Record
 
@@ -62,6 +65,48 @@ class StoredPoints:
     def missing(self, points: Sequence[Point]) -> list[Point]:
         """Those that the store does not have, once they are looked up."""
         return [each for each in points if each.timestamp_ms not in self._timestamps[each.key]]
+
+
+class Duplicates:
+    """Keeps points from being stored twice after an attempt whose answer was lost.
+
+    Args:
+        tried_to: The store may have samples before this step.
+    """
+
+    def __init__(self, tried_to: int = 0) -> None:
+        self._tried_to = tried_to
+        self._stored: StoredPoints | None = None
+
+    def missing(
+        self, batch: Sequence[Record], points: Sequence[Point], store: RunStore
+    ) -> Sequence[Point] | None:
+        """The points of a batch that a store lacks; None if this has to be called once more.
+
+        Raises:
+            Exception: What `RunStore` raises.
+        """
+        missing = points
+        if batch[0].step < self._tried_to:
+            self._stored = self._stored or StoredPoints(store)
+            if not self._stored.look_up(points):
+                return None
+            missing = self._stored.missing(points)
+            if points and len(missing) == len(points):  # in order: nor the rest
+                self._tried_to = 0
+        self._tried_to = max(self._tried_to, batch[-1].step + 1)
+        return missing
+
+    @contextmanager
+    def trying(self, sender: BatchSender) -> Iterator[None]:
+        """While points are sent; what is known stays known only if the store takes none of them."""
+        stored, self._stored = self._stored, None
+        try:
+            yield
+        except Busy:
+            if not sender.taken:
+                self._stored = stored
+            raise
 
 
 def count_missing(samples: Iterator[Record], store: RunStore) -> int:

@@ -1,17 +1,16 @@
-"""The samples of one run on their way to its store: from memory, from disk, or from both."""
+"""The way of one run's records to its store: its queue, its file on disk, and what is sent."""
 
 from __future__ import annotations
 
-import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.delivery.batch_sender import BatchSender
-from mlflow_sysmetrics.delivery.outbox import Outbox, samples_of
-from mlflow_sysmetrics.delivery.run_store import Busy
+from mlflow_sysmetrics.delivery.queue import Queue, samples_of
+from mlflow_sysmetrics.delivery.resume import Resume
 from mlflow_sysmetrics.delivery.spool import Spool
-from mlflow_sysmetrics.delivery.stored import StoredPoints, count_missing
+from mlflow_sysmetrics.delivery.stored import Duplicates, count_missing
 from mlflow_sysmetrics.log import warn_once
 
 if TYPE_CHECKING:
@@ -34,23 +33,18 @@ _DISK_PATIENCE_S = 1.0  # how long sending waits for one that is being written t
 
 
 class Stream:
-    """The samples of one run, in order: those on disk alone, then those in memory.
-
-    What is in memory may be on disk, too. Steps, which rise from sample to sample, mark how far
-    it is sent and spooled. One thread adds, another one sends; neither waits for the other.
+    """One thread adds to the queue, one sends, one writes to disk; none waits for another.
 
     Args:
         address: The run.
-        folder: Where its spool is made when one is needed; None for no spool.
+        folder: Where its file is made when one is needed; None for none.
         tags: For a resumed run: gives the tags to set where it has none. None for a new run.
+        own_prefix: What keys begin with if another host turns out to have the usual ones; None
+            where no other host can.
 
     Attributes:
-        address: The run.
-        own_prefix: As given.
-        added_to: All samples that were added are before this step.
-        sent_to: All samples that were sent are before this step.
-        dropped: Samples that were lost for want of memory and disk.
-        had_ended: Whether the run, a resumed one, had ended before.
+        queue: What waits.
+        resume: Where its steps begin.
     """
 
     def __init__(
@@ -62,28 +56,15 @@ class Stream:
     ) -> None:
         self.address = address
         self.own_prefix = own_prefix
-        self.added_to = 0
-        self.sent_to = 0
-        self.dropped = 0
-        self.had_ended = False
+        self.queue = Queue()
+        self.resume = Resume(tags)
         self._folder = folder
-        self._tags = tags
-        self._known_tags: Mapping[str, str] = {}
-        self._first_step = None if tags is not None else 0
-        self._outbox = Outbox()
         self._spool: Spool | None = None
-        # Reentrant, for a signal handler that ends the run while it is being ended.
-        self._lock = threading.RLock()  # held for a moment only
-        self._disk_lock = threading.RLock()  # held while the disk works; taken before the other
-        self._spooled_to = 0
-        self._writing_to = 0  # while a write is under way
-        self._on_disk_alone = 0  # how many; their steps are before `_disk_alone_to`
-        self._disk_alone_to = 0
+        self._disk_lock = threading.RLock()  # held while the disk works
         self._disk_refused_ms = -_DISK_PAUSE_MS
         self._sender = BatchSender()
         self._reported_dropped = 0
-        self._tried_to = 0  # the store may have samples before this step
-        self._stored: StoredPoints | None = None
+        self._duplicates = Duplicates()
 
     @classmethod
     def of_spool(cls, spool: Spool, address: RunAddress) -> Stream:
@@ -94,37 +75,22 @@ class Stream:
             address: Its run, with a tracking URI that can be used.
         """
         stream = cls(address)
+        stream.queue = Queue(spool.left or 0, spool.sent_to, spool.dropped)
+        stream.resume = Resume.of_leftover(spool.first_step, spool.tags)
         stream._spool = spool
-        stream._first_step = spool.first_step
-        stream._known_tags = spool.tags
-        stream.sent_to = spool.sent_to
-        stream.dropped = spool.dropped
-        stream._on_disk_alone = spool.left or 0
-        stream._disk_alone_to = sys.maxsize
-        stream._tried_to = sys.maxsize  # it is not noted what was sent last
+        # It is not noted what was sent last.
+        stream._duplicates = Duplicates(tried_to=stream.queue.added)
         return stream
 
     @property
     def unsent(self) -> int:
-        """How many samples of the host wait."""
-        with self._lock:
-            return self._on_disk_alone + self._outbox.samples
-
-    @property
-    def unpersisted(self) -> int:
-        """How many of them are not on disk."""
-        with self._lock:
-            return samples_of(self._outbox.since(self._spooled_to))
+        """How many samples wait."""
+        return self.queue.waiting
 
     @property
     def is_known(self) -> bool:
         """Whether the first step is known; for a resumed run the store is asked."""
-        return self._first_step is not None
-
-    @property
-    def memory_bytes(self) -> int:
-        """Memory that waiting samples take."""
-        return self._outbox.size_bytes
+        return self.resume.first_step is not None
 
     @property
     def spool_path(self) -> Path | None:
@@ -132,19 +98,10 @@ class Stream:
         spool = self._spool
         return spool.path if spool is not None else None
 
-    # Waiting
-
-    def add(self, sample: Record) -> None:
-        """Let a sample wait."""
-        with self._lock:
-            self._outbox.add(sample)
-            self.added_to = sample.step + 1
-
     @property
     def is_overdue(self) -> bool:
         """Whether samples have waited too long in memory alone, to the nearest tick."""
-        with self._lock:
-            unpersisted = self._outbox.since(self._spooled_to)
+        unpersisted = self.queue.in_memory_only()
         if not unpersisted:
             return False
         newest_ms = unpersisted[-1].timestamp_ms
@@ -152,17 +109,16 @@ class Stream:
         early_ms = min(_JITTER_MS, tick_ms / 2)
         return newest_ms - unpersisted[0].timestamp_ms + early_ms >= _UNPERSISTED_MS
 
-    def thin(self) -> None:
-        """Make room in memory by dropping samples evenly, but none that the disk gets or has."""
-        with self._lock:
-            dropped = self._outbox.thin(since=max(self._spooled_to, self._writing_to))
-            self.dropped += dropped
-        if dropped:
+    def drop_oldest(self) -> bool:
+        """Make room in memory, where the disk does not; False where nothing can be dropped."""
+        is_dropped = self.queue.drop_oldest()
+        if is_dropped:
             warn_once(
                 f"samples of {self.address} are lost: there is no more room for them in memory, "
                 f"nor on disk; the tag {DROPPED_TAG} will say how many",
                 subject=f"dropped {self.address}",
             )
+        return is_dropped
 
     # Writing; a disk may hang, so in the thread that does so for all
 
@@ -173,16 +129,12 @@ class Stream:
             is_last: Ask the disk even if it has just refused.
         """
         with self._disk_lock:
-            with self._lock:
-                waiting = self._outbox.since(self._spooled_to)
-                if not waiting:
-                    return
-                now_ms = waiting[-1].timestamp_ms
-                if not is_last and now_ms - self._disk_refused_ms < _DISK_PAUSE_MS:
-                    return
-                self._writing_to = waiting[-1].step + 1
+            waiting = self.queue.to_persist()
+            now_ms = waiting[-1].timestamp_ms if waiting else 0
             try:
-                self._write(waiting)
+                if waiting and (is_last or now_ms - self._disk_refused_ms >= _DISK_PAUSE_MS):
+                    self._write(waiting)
+                    self.queue.persisted_to(waiting[-1].step + 1)
             except OSError as error:
                 self._disk_refused_ms = now_ms
                 warn_once(
@@ -191,10 +143,8 @@ class Stream:
                     f"another folder: {error}",
                     subject="spool",
                 )
-            else:
-                self._spooled_to = self._writing_to
             finally:
-                self._writing_to = 0
+                self.queue.not_persisted()
             if not self.unsent:  # all was sent meanwhile
                 self._note_sent()
 
@@ -202,18 +152,11 @@ class Stream:
         """Make room in memory: what the disk has is kept there alone."""
         with self._disk_lock:
             self.persist()
-            with self._lock:
-                moved = self._outbox.remove_before(self._spooled_to)
-                if moved:
-                    self._on_disk_alone += moved
-                    self._disk_alone_to = self._spooled_to
+            self.queue.spill()
 
     def forget(self) -> int:
         """Drop all that waits; how many samples that was."""
-        with self._lock:
-            lost = self._on_disk_alone + self._outbox.samples
-            self._outbox = Outbox()
-            self._on_disk_alone = 0
+        lost = self.queue.drop_all()
         self._note_sent()
         return lost
 
@@ -223,16 +166,16 @@ class Stream:
             if self._spool is not None:
                 self._spool.release()
 
-    def _write(self, samples: Sequence[Record]) -> None:
+    def _write(self, records: Sequence[Record]) -> None:
         if self._spool is None or self._spool.is_deleted:
             self._spool = self._new_spool()
-        self._spool.append(samples)
+        self._spool.append(records)
         self._mark(self._spool)
 
     def _mark(self, spool: Spool, **found: int) -> None:
         """Note how far it is sent, and what is lost, for a later process."""
-        if self.dropped != spool.dropped:
-            found["dropped"] = self.dropped
+        if self.queue.dropped != spool.dropped:
+            found["dropped"] = self.queue.dropped
         if spool.left is not None:
             found["left"] = self.unsent
         if found:
@@ -242,7 +185,8 @@ class Stream:
         """Make a file, with what was in the one before if someone has deleted that."""
         if self._folder is None:
             raise OSError("there is no folder for it; MLFLOW_SYSMETRICS_SPOOL_DIR names one")
-        spool = Spool.create(self._folder, self.address, self._first_step, self._known_tags)
+        resume = self.resume
+        spool = Spool.create(self._folder, self.address, resume.first_step, resume.tags)
         if self._spool is not None:
             spool.take_over(self._spool)
         return spool
@@ -255,23 +199,21 @@ class Stream:
         Raises:
             Exception: What `RunStore` raises; nothing is taken as sent then.
         """
-        first_step = self._take_up(store)
+        first_step = self._first_step(store)
         batch = self._next_batch(store.limits.batch_points)
-        points = [point for sample in batch for point in sample.points(first_step)]
-        missing = points
-        if batch and batch[0].step < self._tried_to:
-            self._stored = self._stored or StoredPoints(store)
-            if not self._stored.look_up(points):
-                return 0
-            missing = self._stored.missing(points)
-            if points and len(missing) == len(points):  # in order: nor the rest
-                self._tried_to = 0
-        if batch:
-            self._tried_to = max(self._tried_to, batch[-1].step + 1)
-        # Harmless if done twice, so not looked for.
-        missing = [*missing, *(point for each in batch for point in each.summary_points())]
-        self._log(missing, {k: v for each in batch for k, v in each.tags.items()}, store)
-        self._settle(batch)
+        try:
+            if batch:
+                points = [point for each in batch for point in each.points(first_step)]
+                missing = self._duplicates.missing(batch, points, store)
+                if missing is None:
+                    return 0
+                self._log(batch, missing, store)
+                self.queue.ack(batch)
+            else:  # what was on disk is gone
+                self._log(batch, [], store)
+        finally:
+            self.queue.release()
+        self._note_sent()
         return samples_of(batch)
 
     def count_missing(self, store: RunStore) -> int:
@@ -283,60 +225,36 @@ class Stream:
         with self._disk_lock:
             return 0 if self._spool is None else count_missing(self._spool.unsent(), store)
 
-    def _take_up(self, store: RunStore) -> int:
-        """Step of the run to which ours are added; a resumed run is asked, and gets its tags."""
-        if self._first_step is None:
-            if self._tags is not None:
-                self._known_tags = self._tags()
-            state = store.read()
-            if self._known_tags and not set(state.tags) & self._known_tags.keys():
-                store.log([], self._known_tags)
-            self.had_ended = state.has_ended
+    def _first_step(self, store: RunStore) -> int:
+        first_step = self.resume.first_step
+        if first_step is None:
+            first_step = self.resume.ask(store)
             with self._idle_disk():
-                self._first_step = state.next_step
+                self.resume.first_step = first_step
                 if self._spool is not None:
-                    self._mark(self._spool, first_step=self._first_step)
-        return self._first_step
+                    self._mark(self._spool, first_step=first_step)
+        return first_step
 
-    def _next_batch(self, max_points: int) -> list[Record]:
-        with self._lock:
-            if self._spool is None or self.sent_to >= self._disk_alone_to:
-                return self._outbox.peek(max_points)
-        with self._disk_lock:
-            batch = self._spool.read(self.sent_to, self._disk_alone_to, max_points)
-            if not batch:
-                with self._lock:  # damaged, or tampered with
-                    self.dropped += self._on_disk_alone
-                    self._on_disk_alone = 0
-                    self.sent_to = self._disk_alone_to
-                    batch = self._outbox.peek(max_points)
-            return batch
+    def _next_batch(self, max_entries: int) -> list[Record]:
+        queue = self.queue
+        if queue.on_disk and self._spool is not None:
+            with self._disk_lock:
+                batch = self._spool.read(queue.sent, queue.head, max_entries)
+            if batch:
+                return batch
+            queue.drop_on_disk()  # damaged, or tampered with
+        return queue.peek(max_entries)
 
-    def _log(self, points: Sequence[Point], tags: dict[str, str], store: RunStore) -> None:
-        dropped = self.dropped
+    def _log(self, batch: Sequence[Record], points: Sequence[Point], store: RunStore) -> None:
+        tags = {key: value for each in batch for key, value in each.tags.items()}
+        # Harmless if done twice, so not looked for.
+        points = [*points, *(point for each in batch for point in each.summary_points())]
+        dropped = self.queue.dropped
         if dropped != self._reported_dropped:
             tags[DROPPED_TAG] = str(dropped)
-        stored, self._stored = self._stored, None  # from now on the store may have more
-        try:
+        with self._duplicates.trying(self._sender):
             self._sender.log(points, tags, store)
-        except Busy:
-            if not self._sender.taken:
-                self._stored = stored
-            raise
         self._reported_dropped = dropped
-
-    def _settle(self, batch: Sequence[Record]) -> None:
-        """Remove a batch that the store has confirmed."""
-        if not batch:
-            return
-        with self._lock:
-            self.sent_to = batch[-1].step + 1
-            from_disk = samples_of(each for each in batch if each.step < self._disk_alone_to)
-            self._on_disk_alone -= from_disk
-            from_memory = self._outbox.remove_before(self.sent_to)
-            # Thinned while they were on their way: not lost after all.
-            self.dropped -= samples_of(batch) - from_disk - from_memory
-        self._note_sent()
 
     def _note_sent(self) -> None:
         """Tell a later process what is sent; delete the file when that is all."""
@@ -344,7 +262,7 @@ class Stream:
             if self._spool is None or not is_idle:
                 return
             if self.unsent:
-                self._mark(self._spool, sent_to=self.sent_to)
+                self._mark(self._spool, sent_to=self.queue.sent)
             else:
                 self._spool.delete()
                 self._spool = None

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
@@ -12,36 +16,55 @@ LONGEST_PAUSE_S = 300.0
 class Backoff:
     """Whether something that may fail is worth another try.
 
+    Args:
+        longest_s: The longest pause that it comes to.
+        jitter: Gives the part of a pause that is kept, so that not all come at one time.
+
     Attributes:
         reason: Why the last try failed; None where it did not.
+        failures: Tries that failed, one after another.
+        not_before_s: When it may be tried again.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, longest_s: float = LONGEST_PAUSE_S, jitter: Callable[[], float] = lambda: 1.0
+    ) -> None:
         self.reason: str | None = None
-        self._not_before_s = -math.inf
-        self._pause_s = FIRST_PAUSE_S
+        self.failures = 0
+        self.not_before_s = -math.inf
+        self._longest_s = longest_s
+        self._jitter = jitter
 
     def allows(self, now_s: float) -> bool:
         """Whether to try it now."""
-        return now_s >= self._not_before_s
+        return now_s >= self.not_before_s
 
     @property
     def has_given_up(self) -> bool:
         """Whether it will never be tried again."""
-        return self._not_before_s == math.inf
+        return self.not_before_s == math.inf
 
     def succeed(self) -> None:
         """Reset after a success."""
         self.reason = None
-        self._pause_s = FIRST_PAUSE_S
+        self.failures = 0
 
-    def fail(self, reason: Exception, now_s: float) -> None:
-        """It failed now."""
+    def fail(self, reason: Exception, now_s: float, pause_s: float | None = None) -> None:
+        """It failed now.
+
+        Args:
+            reason: Why.
+            now_s: The time.
+            pause_s: How long to leave it alone; None for twice as long as the last time.
+        """
         self.reason = str(reason)
-        self._not_before_s = now_s + self._pause_s
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        if pause_s is None:
+            doubled_s = FIRST_PAUSE_S * 2 ** min(self.failures, 16)
+            pause_s = min(doubled_s, self._longest_s) * self._jitter()
+        self.not_before_s = now_s + pause_s
+        self.failures += 1
 
     def give_up(self, reason: Exception) -> None:
         """It will never work."""
         self.reason = str(reason)
-        self._not_before_s = math.inf
+        self.not_before_s = math.inf

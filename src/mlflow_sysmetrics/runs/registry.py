@@ -260,7 +260,7 @@ class OpenRuns:
             self._own_prefix(opening) if opening.resumed else None,
         )
         on_end = partial(self.end, run) if opening.poll_status else None
-        channel = Channel(stream, self._uploader(opening, folder), on_end)
+        channel = Channel(self._uploader(opening, folder), stream, on_end)
         return Recorder(
             opening.settings,
             opening.collectors or self._collectors,

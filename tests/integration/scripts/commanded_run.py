@@ -72,9 +72,9 @@ def take_samples(count: int) -> dict[str, Any]:
 
 def flush_always() -> dict[str, Any]:
     """Let each sample be sent as soon as it is there."""
-    from mlflow_sysmetrics.delivery import sending  # noqa: PLC0415 - as above
+    from mlflow_sysmetrics.delivery import schedule  # noqa: PLC0415 - as above
 
-    sending.FLUSH_INTERVAL_S = 0.2
+    schedule.FLUSH_INTERVAL_S = 0.2
     return {}
 
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 OURS = "mlflow-sysmetrics"
 _PATIENCE_S = 30.0
-_UPLOADER = "mlflow_sysmetrics.delivery.uploader"
+_CHANNEL = "mlflow_sysmetrics.delivery.channel"
 _LINGERING = {
     f"{OURS}-sampler": "mlflow_sysmetrics.sampling.sampler",
-    f"{OURS}-uploader": _UPLOADER,
+    f"{OURS}-uploader": _CHANNEL,
 }
 """Threads that stay for a while after the last run, and the modules that say how long."""
 
@@ -44,17 +44,17 @@ threading.Thread.start = _start_and_note  # type: ignore[assignment,method-assig
 
 
 def _count_samples() -> None:
-    """Count what is handed to the uploaders from now on."""
-    uploader: Any = sys.modules[_UPLOADER].Uploader
-    put = uploader.put
+    """Count what is put into a channel from now on."""
+    channel: Any = sys.modules[_CHANNEL].Channel
+    put = channel.put
     if put.__name__ == "put_and_count":
         return
 
-    def put_and_count(self: object, sending: Any, sample: object) -> None:  # noqa: ANN401 - as put
-        put(self, sending, sample)
-        _samples[sending.stream.address.run_id] += 1
+    def put_and_count(self: Any, record: object) -> None:  # noqa: ANN401 - as put
+        put(self, record)
+        _samples[self.task.stream.address.run_id] += 1
 
-    uploader.put = put_and_count
+    channel.put = put_and_count
 
 
 def wait_for_samples(run_id: str, count: int = 4) -> None:

@@ -9,15 +9,12 @@ import pytest
 from fakes.simulation import join_threads
 from fakes.streams import ADDRESS
 from fakes.uploader_bench import UPLOADER_THREAD, UploaderBench
-from mlflow_sysmetrics.delivery import uploader as uploader_module
 from mlflow_sysmetrics.delivery.spool import owned_files
 from mlflow_sysmetrics.delivery.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from pytest_mock import MockerFixture
 
 
 @pytest.fixture(autouse=True)
@@ -34,10 +31,8 @@ def stream(tmp_path: Path) -> Stream:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, mocker: MockerFixture) -> Iterator[UploaderBench]:
+def bench(tmp_path: Path) -> Iterator[UploaderBench]:
     """An uploader that tries again at once, and whose thread must end with its test."""
     bench = UploaderBench(tmp_path)
-    mocker.patch.object(uploader_module, "_FIRST_PAUSE_S", 0.0)
-    mocker.patch.object(uploader_module, "open_store", bench.open_store)
     yield bench
     join_threads(UPLOADER_THREAD)

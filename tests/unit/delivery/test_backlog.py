@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from pytest_mock import MockerFixture
 
+    from mlflow_sysmetrics.sampling.sink import Record
+
 pytestmark = pytest.mark.usefixtures("nothing_said")
 
 SPOOL_THREAD = "mlflow-sysmetrics-spool"
@@ -35,8 +37,13 @@ def stream_in(backlog: Backlog, folder: Path, run_id: str, waiting: int) -> Stre
     stream = Stream(RunAddress(run_id, "http://somewhere", "system/"), folder)
     backlog.add(stream)
     for each in samples(range(waiting)):
-        stream.add(each)
+        stream.queue.add(each)
     return stream
+
+
+def put(backlog: Backlog, stream: Stream, record: Record) -> None:
+    stream.queue.add(record)
+    backlog.make_room(stream)
 
 
 def relieve(backlog: Backlog) -> None:
@@ -53,7 +60,7 @@ def send_all(stream: Stream) -> ScriptedStore:
 
 
 def memory_of(*streams: Stream) -> list[int]:
-    return [stream.memory_bytes // SAMPLE_BYTES for stream in streams]
+    return [stream.queue.size_bytes // SAMPLE_BYTES for stream in streams]
 
 
 def test_within_the_bound_all_stays_in_memory(backlog: Backlog, tmp_path: Path) -> None:
@@ -104,13 +111,13 @@ def test_however_many_come_memory_is_bounded_and_all_are_sent_once_in_order(
     streams = [stream_in(backlog, tmp_path, run_id, 0) for run_id in "123"]
     for each in samples(range(500)):
         for stream in streams:
-            backlog.put(stream, each)
+            put(backlog, stream, each)
             join_threads(SPOOL_THREAD)
             assert sum(memory_of(*streams)) <= 16
 
     for stream in streams:
         assert send_all(stream).steps == list(range(500))
-        assert stream.dropped == 0
+        assert stream.queue.dropped == 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -120,8 +127,8 @@ def test_without_a_disk_memory_is_bounded_and_what_is_lost_is_counted(
     mocker.patch.object(Spool, "create", side_effect=OSError("No space left on device"))
     stream = stream_in(backlog, tmp_path, "1", 0)
     for each in samples(range(500)):
-        backlog.put(stream, each)
-        assert stream.memory_bytes <= 20 * SAMPLE_BYTES
+        put(backlog, stream, each)
+        assert stream.queue.size_bytes <= 20 * SAMPLE_BYTES
     join_threads(SPOOL_THREAD)
 
     store = send_all(stream)
@@ -129,9 +136,9 @@ def test_without_a_disk_memory_is_bounded_and_what_is_lost_is_counted(
     steps = store.steps
     assert steps == sorted(set(steps))
     assert steps[-1] == 499
-    assert min(steps) < 128  # thinned, not cut off
-    assert stream.dropped == 500 - len(steps)
-    assert store.tags == {"sysmetrics.dropped_samples": str(stream.dropped)}
+    assert steps == list(range(min(steps), 500))  # the oldest were dropped
+    assert stream.queue.dropped == 500 - len(steps)
+    assert store.tags == {"sysmetrics.dropped_samples": str(stream.queue.dropped)}
     assert len(caplog.messages) == 2
 
 
@@ -159,19 +166,19 @@ def test_while_a_disk_hangs_samples_are_taken_sent_and_ended_and_memory_is_bound
     backlog: Backlog, tmp_path: Path, hanging: Gate
 ) -> None:
     stream = stream_in(backlog, tmp_path, "1", 10)
-    backlog.put(stream, sample(10))  # overdue
+    put(backlog, stream, sample(10))  # overdue
     assert hanging.is_asked.wait(LONG_S)
 
     for each in samples(range(11, 500)):
-        backlog.put(stream, each)
-        assert stream.memory_bytes <= 21 * SAMPLE_BYTES
+        put(backlog, stream, each)
+        assert stream.queue.size_bytes <= 21 * SAMPLE_BYTES
     assert not backlog.persist(stream, timeout_s=0.01, is_last=True)
     store = send_all(stream)
 
     steps = store.steps
     assert steps[:11] == list(range(11))  # which the disk is to get
     assert steps[-1] == 499
-    assert stream.dropped == 500 - len(steps)
+    assert stream.queue.dropped == 500 - len(steps)
     hanging.opens.set()
     join_threads(SPOOL_THREAD)
     assert list(tmp_path.iterdir()) == []  # for all is sent
@@ -181,15 +188,15 @@ def test_what_was_written_late_is_sent_once(
     backlog: Backlog, tmp_path: Path, hanging: Gate
 ) -> None:
     stream = stream_in(backlog, tmp_path, "1", 16)
-    backlog.put(stream, sample(16))  # too many
+    put(backlog, stream, sample(16))  # too many
     assert hanging.is_asked.wait(LONG_S)
-    backlog.put(stream, sample(17))
-    assert stream.unpersisted == 18
+    put(backlog, stream, sample(17))
+    assert stream.queue.unpersisted == 18
 
     hanging.opens.set()
     join_threads(SPOOL_THREAD)
 
-    assert stream.memory_bytes == 0
+    assert stream.queue.size_bytes == 0
     assert send_all(stream).steps == list(range(18))
     assert list(tmp_path.iterdir()) == []
 
@@ -198,7 +205,7 @@ def test_what_is_forgotten_while_it_is_written_leaves_no_file(
     backlog: Backlog, tmp_path: Path, hanging: Gate
 ) -> None:
     stream = stream_in(backlog, tmp_path, "1", 10)
-    backlog.put(stream, sample(10))
+    put(backlog, stream, sample(10))
     assert hanging.is_asked.wait(LONG_S)
 
     assert stream.forget() == 11
@@ -213,8 +220,8 @@ def test_where_no_thread_can_start_the_one_who_waits_writes(
 ) -> None:
     mocker.patch("threading.Thread.start", side_effect=RuntimeError("at interpreter shutdown"))
     stream = stream_in(backlog, tmp_path, "1", 10)
-    backlog.put(stream, sample(10))
-    assert stream.unpersisted == 11
+    put(backlog, stream, sample(10))
+    assert stream.queue.unpersisted == 11
 
     assert backlog.persist(stream, timeout_s=0.0)
 

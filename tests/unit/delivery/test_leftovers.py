@@ -6,8 +6,8 @@ import pytest
 
 from fakes.scripted_store import ScriptedStore
 from fakes.simulation import LONG_S, join_threads
-from fakes.uploader_bench import UPLOADER_THREAD, URI, Gate
-from mlflow_sysmetrics.delivery import uploader as uploader_module
+from fakes.uploader_bench import UPLOADER_THREAD, URI, Gate, closed
+from mlflow_sysmetrics.delivery import schedule as schedule_module
 from mlflow_sysmetrics.delivery.run_store import AccessDenied, Busy, RunGone, RunNotFound
 from mlflow_sysmetrics.delivery.spool import Spool
 
@@ -27,7 +27,7 @@ def send_own(bench: UploaderBench, store: ScriptedStore) -> None:
     bench.uploader.send_leftovers(bench.folder)
     sending = bench.open(store, "own")
     bench.put(sending, 0)
-    assert bench.uploader.close(sending, LONG_S) == 0
+    assert closed(sending, LONG_S) == 0
     join_threads(UPLOADER_THREAD)
 
 
@@ -81,10 +81,10 @@ def test_what_was_left_is_not_taken_up_before_a_sample_of_an_own_run_is_sent(
     resumed = ScriptedStore()
     sending = bench.open(resumed, "own", tags=dict)
     with bench.uploader._condition:
-        assert bench.uploader._condition.wait_for(lambda: sending.is_settled, LONG_S)
+        assert bench.uploader._condition.wait_for(lambda: sending.task.is_settled, LONG_S)
     taken_up = list(bench.opened)
     bench.put(sending, 0)
-    bench.uploader.close(sending, LONG_S)
+    closed(sending, LONG_S)
     join_threads(UPLOADER_THREAD)
 
     assert taken_up == ["own"]
@@ -99,7 +99,7 @@ def test_what_was_left_is_looked_for_once(bench: UploaderBench) -> None:
 
     sending = bench.open(ScriptedStore(), "own-again")
     bench.put(sending, 0)
-    bench.uploader.close(sending, LONG_S)
+    closed(sending, LONG_S)
     join_threads(UPLOADER_THREAD)
 
     assert later.steps == []
@@ -132,7 +132,7 @@ def test_what_was_left_is_sent_with_the_password_of_this_process(
     uri = "postgresql://me:secret@host/db"
     mocker.patch.object(bench.uploader, "_tracking_uri", uri)
     bench.leave("left", 0, store=ScriptedStore(), uri=uri)
-    opens = mocker.patch.object(uploader_module, "open_store", side_effect=bench.open_store)
+    opens = mocker.spy(bench.uploader, "_open_store")
 
     send_own(bench, ScriptedStore())
 
@@ -147,7 +147,7 @@ def test_what_cannot_be_sent_now_is_left_again_and_nothing_is_said(
 
     send_own(bench, ScriptedStore())
 
-    assert len(store.calls) == uploader_module._LEFTOVER_ATTEMPTS
+    assert len(store.calls) == schedule_module._LEFTOVER_ATTEMPTS
     assert other.calls == []
     assert sorted(bench.files) == sorted(paths)
     assert caplog.messages == []
@@ -189,6 +189,6 @@ def test_a_leftover_does_not_keep_a_run_from_closing(bench: UploaderBench) -> No
     sending = bench.open(ScriptedStore(), "own")
     bench.put(sending, 0)
 
-    assert bench.uploader.close(sending, LONG_S) == 0
+    assert closed(sending, LONG_S) == 0
     assert slow.is_asked.wait(LONG_S)
     slow.opens.set()

@@ -448,7 +448,7 @@ def test_a_server_that_takes_less_at_once_gets_less(server: Server, store: RunSt
     server.script = [takes_three] * 100
     stream = Stream(RunAddress("1234", server.url, "system/"))
     for each in samples(range(20)):
-        stream.add(each)
+        stream.queue.add(each)
 
     while stream.unsent:
         stream.send(store)

@@ -32,11 +32,11 @@ def test_what_waits_is_sent_and_waits_no_more(stream: Stream) -> None:
     store = ScriptedStore()
     add(stream, 0, 1)
     assert stream.unsent == 2
-    assert stream.memory_bytes > 0
+    assert stream.queue.size_bytes > 0
 
     assert stream.send(store) == 2
     assert store.stored == [Point("key", float(n), sample(n).timestamp_ms, n) for n in (0, 1)]
-    assert (stream.unsent, stream.memory_bytes, stream.spool_path) == (0, 0, None)
+    assert (stream.unsent, stream.queue.size_bytes, stream.spool_path) == (0, 0, None)
 
 
 def test_what_comes_while_a_batch_is_sent_waits_for_the_next(stream: Stream) -> None:
@@ -67,7 +67,7 @@ def test_a_batch_that_fails_waits_on(stream: Stream) -> None:
 def test_what_a_lost_answer_stored_is_not_stored_twice(stream: Stream, stored: int | None) -> None:
     store = ScriptedStore(LostAnswer(stored))
     for step in range(2):
-        stream.add(sample(step, a=1.0, b=2.0))
+        stream.queue.add(sample(step, a=1.0, b=2.0))
     with pytest.raises(ConnectionError):
         stream.send(store)
     add(stream, 2)
@@ -133,7 +133,7 @@ def wide(steps: Iterable[int]) -> list[Point]:
 def unsure(stream: Stream) -> Stream:
     """The store may have what was sent, and others have logged to the run since."""
     for step in range(3):
-        stream.add(wide_sample(step, 20))
+        stream.queue.add(wide_sample(step, 20))
     with pytest.raises(ConnectionError):
         stream.send(ScriptedStore(LostAnswer(0)))
     return stream
@@ -185,7 +185,7 @@ def test_a_metric_that_is_not_taken_costs_no_other(
     store = ScriptedStore()
     store.refused_keys = {"bad"}
     for step in range(3):
-        stream.add(sample(step, first=1.0, bad=2.0, last=3.0))
+        stream.queue.add(sample(step, first=1.0, bad=2.0, last=3.0))
 
     send_all(stream, store)
 
@@ -199,11 +199,11 @@ def test_a_metric_that_is_not_taken_costs_no_other(
 def test_a_metric_that_is_not_taken_is_not_sent_again(stream: Stream) -> None:
     store = ScriptedStore()
     store.refused_keys = {"bad"}
-    stream.add(sample(0, good=1.0, bad=2.0))
+    stream.queue.add(sample(0, good=1.0, bad=2.0))
     send_all(stream, store)
     store.calls.clear()
 
-    stream.add(sample(1, good=1.0, bad=2.0))
+    stream.queue.add(sample(1, good=1.0, bad=2.0))
     send_all(stream, store)
 
     assert store.calls == ["log"]
@@ -214,7 +214,7 @@ def test_a_metric_that_is_not_taken_is_found_in_few_requests(stream: Stream) -> 
     store = ScriptedStore()
     store.refused_keys = {"key_7"}
     for step in range(20):
-        stream.add(wide_sample(step, 50))
+        stream.queue.add(wide_sample(step, 50))
 
     send_all(stream, store)
 
@@ -226,13 +226,13 @@ def test_a_store_that_takes_less_at_once_gets_less(stream: Stream) -> None:
     store = ScriptedStore()
     store.max_points = 300
     for step in range(20):
-        stream.add(wide_sample(step, 50))
+        stream.queue.add(wide_sample(step, 50))
     send_all(stream, store)
     assert [len(batch) for batch in store.batches] == [250] * 4
     asked = len(store.calls)
 
     for step in range(20, 40):
-        stream.add(wide_sample(step, 50))
+        stream.queue.add(wide_sample(step, 50))
     send_all(stream, store)
 
     assert len(store.stored) == 40 * 50
@@ -242,7 +242,7 @@ def test_a_store_that_takes_less_at_once_gets_less(stream: Stream) -> None:
 def test_a_store_that_calls_a_single_point_too_large_is_asked_again_later(stream: Stream) -> None:
     store = ScriptedStore()
     store.max_points = 0
-    stream.add(wide_sample(0, 50))
+    stream.queue.add(wide_sample(0, 50))
     with pytest.raises(InvalidPoints):
         stream.send(store)
     assert stream.unsent == 1
@@ -255,7 +255,7 @@ def test_a_store_that_calls_a_single_point_too_large_is_asked_again_later(stream
 
 def test_a_store_that_rejects_everything_for_a_while_costs_no_metric(stream: Stream) -> None:
     store = ScriptedStore()
-    stream.add(wide_sample(0, 5))
+    stream.queue.add(wide_sample(0, 5))
     store.refused_keys = set(wide_sample(0, 5).values)
     with pytest.raises(InvalidPoints):
         stream.send(store)
@@ -270,7 +270,7 @@ def test_a_store_that_rejects_everything_for_a_while_costs_no_metric(stream: Str
 def test_a_store_that_rejects_everything_is_not_asked_about_each_metric(stream: Stream) -> None:
     store = ScriptedStore()
     for step in range(3):
-        stream.add(wide_sample(step, 100))
+        stream.queue.add(wide_sample(step, 100))
     store.refused_keys = set(wide_sample(0, 100).values)
 
     with pytest.raises(InvalidPoints):

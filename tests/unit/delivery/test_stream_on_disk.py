@@ -57,10 +57,10 @@ def test_ticks_that_come_a_little_early_do_not_double_what_a_crash_costs(
     times_ms = [tick_ms * number for number in range(in_time + 1)]
     *before, last = [Record(n, ms, {"key": 1.0}) for n, ms in enumerate(times_ms)]
     for each in before:
-        stream.add(each)
+        stream.queue.add(each)
         assert not stream.is_overdue
 
-    stream.add(last)
+    stream.queue.add(last)
 
     assert stream.is_overdue
 
@@ -147,7 +147,7 @@ def test_of_a_file_that_the_store_has_nothing_of_only_the_beginning_is_looked_up
     stream: Stream,
 ) -> None:
     for step in range(10):
-        stream.add(wide_sample(step, 500))
+        stream.queue.add(wide_sample(step, 500))
     stream.persist()
     store = ScriptedStore(stored=wide_sample(50, 500).points(0))  # of a later opening
 
@@ -164,16 +164,16 @@ def test_how_many_samples_are_lost_is_told_by_a_later_process(
 ) -> None:
     full_disk = mocker.patch.object(Spool, "create", side_effect=OSError("No space left on device"))
     add(stream, *range(20))
-    stream.thin()
+    stream.drop_oldest()
     mocker.stop(full_disk)
     stream.persist(is_last=True)
-    assert stream.dropped > 0
+    assert stream.queue.dropped > 0
     store = ScriptedStore()
 
     send_all(left_by(stream), store)
 
-    assert store.tags == {DROPPED_TAG: str(stream.dropped)}
-    assert len(store.stored) == 20 - stream.dropped
+    assert store.tags == {DROPPED_TAG: str(stream.queue.dropped)}
+    assert len(store.stored) == 20 - stream.queue.dropped
 
 
 def test_a_disk_that_refuses_is_said_once_and_left_alone_for_a_minute(
@@ -225,7 +225,7 @@ def test_to_make_room_samples_move_to_disk_and_are_sent_from_there_in_order(
     add(stream, *range(8))
 
     stream.move_to_disk()
-    assert (stream.memory_bytes, stream.unsent) == (0, 8)
+    assert (stream.queue.size_bytes, stream.unsent) == (0, 8)
     add(stream, 8, 9)
     stream.send(store)
     add(stream, 10)
@@ -234,7 +234,7 @@ def test_to_make_room_samples_move_to_disk_and_are_sent_from_there_in_order(
     send_all(stream, store)
 
     assert store.steps == list(range(12))
-    assert stream.dropped == 0
+    assert stream.queue.dropped == 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -263,21 +263,21 @@ def test_what_is_on_disk_alone_is_not_stored_twice_after_a_lost_answer(stream: S
     assert store.steps == list(range(9))
 
 
-def test_without_a_disk_samples_are_thinned_evenly_and_the_run_tells_how_many(
+def test_without_a_disk_the_oldest_samples_are_dropped_and_the_run_tells_how_many(
     stream: Stream, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     mocker.patch.object(Spool, "create", side_effect=OSError("No space left on device"))
     add(stream, *range(9))
     stream.persist()
 
-    stream.thin()
-    stream.thin()
+    stream.drop_oldest()
+    stream.drop_oldest()
 
     store = ScriptedStore()
     send_all(stream, store)
-    assert store.steps == [3, 7, 8]
-    assert stream.dropped == 6
-    assert store.tags == {DROPPED_TAG: "6"}
+    assert store.steps == list(range(2, 9))
+    assert stream.queue.dropped == 2
+    assert store.tags == {DROPPED_TAG: "2"}
     full, lost = caplog.messages
     assert "No space left" in full
     assert "samples of run 1 are lost" in lost
@@ -291,12 +291,12 @@ def test_the_tag_is_logged_again_only_when_more_are_lost(
     store = ScriptedStore()
     log = mocker.spy(store, "log")
     add(stream, 0, 1)
-    stream.thin()
+    stream.drop_oldest()
     send_all(stream, store)
     add(stream, 2)
     send_all(stream, store)
     add(stream, 3, 4, 5)
-    stream.thin()
+    stream.drop_oldest()
     send_all(stream, store)
 
     told = [call.args[1] for call in log.call_args_list]
@@ -309,7 +309,7 @@ def test_the_tag_is_logged_also_if_the_first_attempt_fails(
     mocker.patch.object(Spool, "create", side_effect=OSError("No space left on device"))
     store = ScriptedStore(ConnectionError("refused"))
     add(stream, 0, 1)
-    stream.thin()
+    stream.drop_oldest()
 
     send_all(stream, store)
 
@@ -340,38 +340,38 @@ def test_room_is_made_of_what_is_on_disk_first_and_then_of_the_rest(
     add(stream, 4, 5, 6, 7)
 
     stream.move_to_disk()
-    stream.thin()
+    stream.drop_oldest()
 
     store = ScriptedStore()
     send_all(stream, store)
-    assert store.steps == [0, 1, 2, 3, 5, 7]
-    assert store.tags == {DROPPED_TAG: "2"}
+    assert store.steps == [0, 1, 2, 3, 5, 6, 7]
+    assert store.tags == {DROPPED_TAG: "1"}
 
 
-def test_what_is_thinned_while_it_is_sent_is_not_lost(
+def test_what_is_on_its_way_to_the_store_is_not_dropped(
     stream: Stream, mocker: MockerFixture
 ) -> None:
     mocker.patch.object(Spool, "create", side_effect=OSError("No space left on device"))
 
-    def thin() -> None:
+    def make_room() -> None:
         add(stream, 4, 5, 6, 7)
-        stream.thin()
+        stream.drop_oldest()
 
-    store = ScriptedStore(thin)
+    store = ScriptedStore(make_room)
     add(stream, *range(4))
 
     send_all(stream, store)
 
-    assert store.steps == [0, 1, 2, 3, 5, 7]
-    assert stream.dropped == 2
+    assert store.steps == [0, 1, 2, 3, 5, 6, 7]
+    assert stream.queue.dropped == 1
 
 
 def test_an_empty_stream_has_no_room_to_make(stream: Stream, tmp_path: Path) -> None:
     stream.move_to_disk()
-    stream.thin()
+    stream.drop_oldest()
 
     assert list(tmp_path.iterdir()) == []
-    assert stream.dropped == 0
+    assert stream.queue.dropped == 0
 
 
 def test_a_file_that_is_damaged_while_it_waits_costs_what_was_damaged(

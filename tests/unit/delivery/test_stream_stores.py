@@ -95,7 +95,7 @@ def test_what_a_real_store_took_is_not_stored_twice(
     address = RunAddress(run_id, tracking_uri, "system/")
     stream = Stream(address, tmp_path / "spool")
     for step in range(8):
-        stream.add(sample(step, a=1.0, b=float(step)))
+        stream.queue.add(sample(step, a=1.0, b=float(step)))
 
     send_all(stream, Unreliable(open_store(address), *stored))
 
@@ -109,7 +109,7 @@ def test_what_was_left_of_a_resumed_run_goes_on_after_it(tracking_uri: str, tmp_
     address = RunAddress(run_id, tracking_uri, "system/")
     stream = Stream(address, tmp_path, lambda: {"sys.cpu": "EPYC"})
     for step in range(4):
-        stream.add(sample(step, a=1.0))
+        stream.queue.add(sample(step, a=1.0))
     store = Unreliable(open_store(address), 2)
     with suppress(ConnectionError):
         stream.send(store)
@@ -132,7 +132,7 @@ def test_a_run_that_is_deleted_is_refused(tracking_uri: str) -> None:
     address = RunAddress(run_id, tracking_uri, "system/")
     stream = Stream(address)
     for step in range(30):
-        stream.add(sample(step, a=1.0))
+        stream.queue.add(sample(step, a=1.0))
 
     with pytest.raises(RunGone, match="deleted"):
         stream.send(open_store(address))
@@ -142,7 +142,7 @@ def test_a_run_that_never_was_is_not_found(tracking_uri: str) -> None:
     MlflowClient(tracking_uri).search_experiments()
     address = RunAddress("0" * 32, tracking_uri, "system/")
     stream = Stream(address)
-    stream.add(sample(0))
+    stream.queue.add(sample(0))
 
     with pytest.raises(RunNotFound, match="not found"):
         stream.send(open_store(address))
@@ -154,7 +154,7 @@ def test_a_metric_that_a_real_store_rejects_costs_no_other(tracking_uri: str) ->
     address = RunAddress(run_id, tracking_uri, "system/")
     stream = Stream(address)
     for step in range(5):
-        stream.add(sample(step, **{"a": 1.0, "not ? valid": 2.0, "b": 3.0}))
+        stream.queue.add(sample(step, **{"a": 1.0, "not ? valid": 2.0, "b": 3.0}))
 
     send_all(stream, open_store(address))
 
@@ -202,7 +202,7 @@ def test_what_a_server_took_is_not_stored_twice(lost: tuple[int | None, ...]) ->
         address = RunAddress("1234", server.url, "system/")
         stream, store = Stream(address), open_store(address)
         for step in range(8):
-            stream.add(sample(step, a=1.0, b=float(step)))
+            stream.queue.add(sample(step, a=1.0, b=float(step)))
         failures = 0
         while stream.unsent:
             try:

@@ -50,7 +50,7 @@ def last_words(step: int, mean: float = 41.5, **tags: str) -> Record:
 
 def added(stream: Stream, *records: Record) -> Stream:
     for each in records:
-        stream.add(each)
+        stream.queue.add(each)
     return stream
 
 

@@ -9,10 +9,11 @@ import pytest
 from fakes.logging_handlers import FailingHandler
 from fakes.scripted_store import LostAnswer, ScriptedStore, sample, wide_sample
 from fakes.simulation import LONG_S, join_threads
-from fakes.uploader_bench import UPLOADER_THREAD, Gate
-from mlflow_sysmetrics.delivery import sending as sending_module
+from fakes.uploader_bench import UPLOADER_THREAD, Gate, closed
+from mlflow_sysmetrics.delivery import schedule as schedule_module
 from mlflow_sysmetrics.delivery import uploader as uploader_module
 from mlflow_sysmetrics.delivery.backlog import Backlog
+from mlflow_sysmetrics.delivery.channel import Channel
 from mlflow_sysmetrics.delivery.run_store import AccessDenied, Busy, RunGone
 from mlflow_sysmetrics.delivery.uploader import Uploader
 
@@ -30,7 +31,7 @@ def test_what_waits_is_sent_when_the_stream_closes(bench: UploaderBench) -> None
     sending = bench.open(store)
     bench.put(sending, 0, 1)
 
-    assert bench.uploader.close(sending, LONG_S) == 0
+    assert closed(sending, LONG_S) == 0
     assert [[point.step for point in batch] for batch in store.batches] == [[0, 1]]
     assert bench.files == []
 
@@ -39,9 +40,9 @@ def test_batches_are_no_longer_than_mlflow_allows_and_in_order(bench: UploaderBe
     store = ScriptedStore()
     sending = bench.open(store)
     for step in range(9):
-        bench.uploader.put(sending, wide_sample(step, 300))
+        sending.put(wide_sample(step, 300))
 
-    bench.uploader.close(sending, LONG_S)
+    closed(sending, LONG_S)
 
     assert [len(batch) for batch in store.batches] == [900, 900, 900]
     assert store.steps == [step for step in range(9) for _ in range(300)]
@@ -52,7 +53,7 @@ def test_a_new_run_is_not_read(bench: UploaderBench) -> None:
     sending = bench.open(store)
     bench.put(sending, 0)
 
-    bench.uploader.close(sending, LONG_S)
+    closed(sending, LONG_S)
 
     assert store.calls == ["log"]
     assert store.steps == [8, 0]
@@ -63,7 +64,7 @@ def test_a_resumed_run_goes_on_with_its_steps_and_gets_its_tags(bench: UploaderB
     sending = bench.open(store, tags=lambda: {"sys.cpu": "EPYC"})
     bench.put(sending, 100, 101)
 
-    bench.uploader.close(sending, LONG_S)
+    closed(sending, LONG_S)
 
     assert store.tags == {"sys.cpu": "EPYC"}
     assert store.steps == [39, 140, 141]
@@ -73,7 +74,7 @@ def test_a_resumed_run_gets_its_tags_also_if_nothing_is_logged(bench: UploaderBe
     store = ScriptedStore()
     sending = bench.open(store, tags=lambda: {"sys.cpu": "EPYC"})
 
-    bench.uploader.close(sending, LONG_S)
+    closed(sending, LONG_S)
 
     assert store.tags == {"sys.cpu": "EPYC"}
     assert store.stored == []
@@ -86,7 +87,7 @@ def test_runs_are_sent_each_to_its_own(bench: UploaderBench) -> None:
         bench.put(sending, step)
 
     for sending in sendings:
-        bench.uploader.close(sending, LONG_S)
+        closed(sending, LONG_S)
 
     assert [store.steps for store in stores.values()] == [[0], [1]]
 
@@ -96,7 +97,7 @@ def test_after_the_last_stream_a_new_one_has_a_new_thread(bench: UploaderBench) 
         store = ScriptedStore()
         sending = bench.open(store, run_id)
         bench.put(sending, 0)
-        assert bench.uploader.close(sending, LONG_S) == 0
+        assert closed(sending, LONG_S) == 0
         join_threads(UPLOADER_THREAD)
         assert store.steps == [0]
 
@@ -112,7 +113,7 @@ def test_what_could_not_be_sent_is_sent_again_in_order(
     sending = bench.open(store)
     bench.put(sending, *range(1500))
 
-    assert bench.uploader.close(sending, LONG_S) == 0
+    assert closed(sending, LONG_S) == 0
     join_threads(UPLOADER_THREAD)
     assert store.steps == list(range(1500))
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
@@ -127,28 +128,29 @@ def test_an_attempt_that_seemed_to_fail_stores_nothing_twice(
     sending = bench.open(store)
     bench.put(sending, *range(2500))
 
-    assert bench.uploader.close(sending, LONG_S) == 0
+    assert closed(sending, LONG_S) == 0
     assert store.steps == list(range(2500))
 
 
 def test_a_failure_while_a_failure_is_dealt_with_does_not_end_delivery(
     bench: UploaderBench, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(uploader_module, "_LONGEST_PAUSE_S", 0.0)
     store = ScriptedStore(ConnectionError("refused"))
     sending = bench.open(store)
     bench.put(sending, 0)
-    mocker.patch.object(bench.uploader, "_back_off", side_effect=ArithmeticError("unforeseen"))
+    mocker.patch.object(
+        bench.uploader, "_follow_failure", side_effect=ArithmeticError("unforeseen")
+    )
 
-    assert bench.uploader.close(sending, LONG_S) == 0
+    assert closed(sending, LONG_S) == 0
     assert store.steps == [0]
 
 
 def test_a_thread_that_has_ended_unforeseen_is_started_anew(
     bench: UploaderBench, mocker: MockerFixture
 ) -> None:
-    dies = mocker.patch.object(bench.uploader, "_wait_for_due", return_value=None)
-    bench.open(ScriptedStore(), "1")
+    dies = mocker.patch.object(bench.uploader, "_wait_for_action", return_value=None)
+    first = bench.open(ScriptedStore(), "1")
     join_threads(UPLOADER_THREAD)
     mocker.stop(dies)
     store = ScriptedStore()
@@ -156,9 +158,9 @@ def test_a_thread_that_has_ended_unforeseen_is_started_anew(
     sending = bench.open(store, "2")
     bench.put(sending, 0)
 
-    assert bench.uploader.close(sending, LONG_S) == 0
+    assert closed(sending, LONG_S) == 0
     assert store.steps == [0]
-    bench.uploader.end(bench.uploader._sendings[0])
+    first.end()
 
 
 def test_a_handler_of_the_log_that_fails_does_not_end_delivery(
@@ -169,7 +171,7 @@ def test_a_handler_of_the_log_that_fails_does_not_end_delivery(
     sending = bench.open(store)
     bench.put(sending, 0)
 
-    assert bench.uploader.close(sending, LONG_S) == 0
+    assert closed(sending, LONG_S) == 0
     assert store.steps == [0]
     assert len(handler.messages) == 1
 
@@ -178,11 +180,11 @@ def test_a_store_that_cannot_be_opened_is_tried_again(bench: UploaderBench) -> N
     store = ScriptedStore()
     sending = bench.open(ImportError("no driver for this database"))
     bench.put(sending, 0)
-    bench.uploader.end(sending)
+    sending.end()
 
     bench.stores["1"] = store
 
-    assert bench.uploader.close(sending, LONG_S) == 0
+    assert closed(sending, LONG_S) == 0
     assert store.steps == [0]
 
 
@@ -191,7 +193,7 @@ def test_resuming_is_tried_again(bench: UploaderBench) -> None:
     sending = bench.open(store, tags=dict)
     bench.put(sending, 100)
 
-    assert bench.uploader.close(sending, LONG_S) == 0
+    assert closed(sending, LONG_S) == 0
     assert store.steps == [6, 107]
 
 
@@ -201,9 +203,9 @@ def test_a_refusal_of_one_run_is_nothing_to_another(bench: UploaderBench) -> Non
     for sending in (gone, well):
         bench.put(sending, 0)
 
-    assert bench.uploader.close(gone, LONG_S) == 0
-    assert bench.uploader.close(well, LONG_S) == 0
-    assert gone.gone_reason == "deleted"
+    assert closed(gone, LONG_S) == 0
+    assert closed(well, LONG_S) == 0
+    assert gone.task.is_gone
     assert store.steps == [0]
 
 
@@ -211,13 +213,13 @@ def test_a_dead_server_does_not_delay_another(bench: UploaderBench, mocker: Mock
     hangs = Gate()
     dead = bench.open(ScriptedStore(hangs), "1")
     bench.put(dead, 0)
-    bench.uploader.end(dead)
+    dead.end()
     assert hangs.is_asked.wait(LONG_S)
-    other, store = Uploader("http://elsewhere", Backlog()), ScriptedStore()
-    sending = other.open(bench.stream(store, "2"))
-    other.put(sending, sample(0))
+    other, store = Uploader("http://elsewhere", Backlog(), bench.open_store), ScriptedStore()
+    sending = Channel(other, bench.stream(store, "2"))
+    sending.put(sample(0))
 
-    assert other.close(sending, LONG_S) == 0
+    assert closed(sending, LONG_S) == 0
     assert store.steps == [0]
     hangs.opens.set()
 
@@ -230,11 +232,11 @@ def test_closing_waits_until_all_is_sent(bench: UploaderBench) -> None:
     store = ScriptedStore(slow)
     sending = bench.open(store)
     bench.put(sending, 0, 1, 2)
-    assert bench.uploader.close(sending, timeout_s=0.0) == 3  # from now on it is due
+    assert closed(sending, timeout_s=0.0) == 3  # from now on it is due
     assert slow.is_asked.wait(LONG_S)
     slow.opens.set()
 
-    assert bench.uploader.close(sending, LONG_S) == 0
+    assert closed(sending, LONG_S) == 0
     assert store.steps == [0, 1, 2]
 
 
@@ -246,8 +248,8 @@ def test_closing_gives_up_in_time_keeps_what_is_left_and_goes_on_sending(
     sending = bench.open(store)
     bench.put(sending, 0, 1, 2)
 
-    assert bench.uploader.close(sending, timeout_s=0.01) == 3
-    assert bench.files == [sending.stream.spool_path]
+    assert closed(sending, timeout_s=0.01) == 3
+    assert bench.files == [sending.task.stream.spool_path]
 
     hangs.opens.set()
     join_threads(UPLOADER_THREAD)
@@ -265,12 +267,11 @@ def test_closing_does_not_wait_for_what_cannot_come_in_time(
     sending = bench.open(ScriptedStore(answer))
     bench.put(sending, 0)
 
-    assert bench.uploader.close(sending, LONG_S / 2) == 1
+    assert closed(sending, LONG_S / 2) == 1
     assert len(bench.files) == 1
     assert sleeps.call_count < 10
-    sending.gone_reason = "for the thread to end"
-    bench.put(bench.open(ScriptedStore(), "2"))
-    bench.uploader.end(bench.uploader._sendings[-1])
+    sending.task.is_gone = True  # for the thread to end
+    bench.open(ScriptedStore(), "2").end()
 
 
 @pytest.mark.parametrize(
@@ -279,16 +280,16 @@ def test_closing_does_not_wait_for_what_cannot_come_in_time(
 def test_runs_that_end_one_after_another_wait_but_once_for_a_store_that_hangs(
     bench: UploaderBench, mocker: MockerFixture, how_long_s: float, *, waits_again: bool
 ) -> None:
-    mocker.patch.object(uploader_module, "_LONGEST_PAUSE_S", how_long_s)
+    mocker.patch.object(uploader_module, "LONGEST_PAUSE_S", how_long_s)
     hangs = Gate()
     sendings = [bench.open(ScriptedStore(hangs), str(number)) for number in range(3)]
     for sending in sendings:
         bench.put(sending, 0)
-    assert bench.uploader.close(sendings[0], timeout_s=0.01) == 1
+    assert closed(sendings[0], timeout_s=0.01) == 1
     wait_for = mocker.spy(bench.uploader._condition, "wait_for")
 
     for sending in sendings[1:]:
-        assert bench.uploader.close(sending, timeout_s=0.01) == 1
+        assert closed(sending, timeout_s=0.01) == 1
 
     assert [call.args[1] > 0 for call in wait_for.call_args_list] == [waits_again] * 2
     assert len(bench.files) == 3
@@ -302,16 +303,16 @@ def test_a_store_that_has_taken_something_is_waited_for_again(
     first, second = bench.open(ScriptedStore(hangs), "1"), bench.open(ScriptedStore(), "2")
     for sending in (first, second):
         bench.put(sending, 0)
-    assert bench.uploader.close(first, timeout_s=0.01) == 1
+    assert closed(first, timeout_s=0.01) == 1
     hangs.opens.set()
     with bench.uploader._condition:
-        assert bench.uploader._condition.wait_for(lambda: first.is_settled, LONG_S)
+        assert bench.uploader._condition.wait_for(lambda: first.task.is_settled, LONG_S)
         assert bench.uploader._condition.wait_for(
-            lambda: len(bench.uploader._sendings) == 1, LONG_S
+            lambda: len(bench.uploader._schedule.tasks) == 1, LONG_S
         )
     wait_for = mocker.spy(bench.uploader._condition, "wait_for")
 
-    assert bench.uploader.close(second, LONG_S) == 0
+    assert closed(second, LONG_S) == 0
 
     assert mocker.call(mocker.ANY, LONG_S) in wait_for.call_args_list
 
@@ -332,7 +333,7 @@ def test_ctrl_c_while_closing_keeps_what_is_left(
     interrupt = mocker.patch.object(bench.uploader._condition, "wait_for", interrupted)
 
     with pytest.raises(KeyboardInterrupt):
-        bench.uploader.close(sending, LONG_S)
+        closed(sending, LONG_S)
 
     assert len(bench.files) == 1
     mocker.stop(interrupt)
@@ -348,14 +349,14 @@ def test_samples_are_taken_while_the_store_hangs(bench: UploaderBench) -> None:
     bench.put(sending, 0, 1)
     hangs.opens.set()
 
-    bench.uploader.close(sending, LONG_S)
+    closed(sending, LONG_S)
     assert store.steps == [0, 1]
 
 
 def test_samples_wake_a_thread_that_has_nothing_to_do(
     bench: UploaderBench, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(sending_module, "FLUSH_INTERVAL_S", 0.1)
+    mocker.patch.object(schedule_module, "FLUSH_INTERVAL_S", 0.1)
     waits, sends = threading.Event(), threading.Event()
     wait = bench.uploader._condition.wait
 
@@ -370,7 +371,7 @@ def test_samples_wake_a_thread_that_has_nothing_to_do(
     bench.put(sending, 0)
 
     assert sends.wait(LONG_S)
-    bench.uploader.close(sending, LONG_S)
+    closed(sending, LONG_S)
 
 
 def test_a_thread_that_cannot_start_is_tried_again(
@@ -385,7 +386,7 @@ def test_a_thread_that_cannot_start_is_tried_again(
     sending = bench.open(store)
     bench.put(sending, 0)
 
-    assert bench.uploader.close(sending, LONG_S) == 0
+    assert closed(sending, LONG_S) == 0
     assert store.steps == [0]
 
 
@@ -395,11 +396,11 @@ def test_a_thread_that_cannot_start_is_tried_again(
 def test_what_comes_after_a_refusal_is_not_kept(bench: UploaderBench) -> None:
     sending = bench.open(ScriptedStore(RunGone("deleted")))
     bench.put(sending, 0)
-    bench.uploader.close(sending, LONG_S)
+    closed(sending, LONG_S)
 
     bench.put(sending, 1, 2)
 
-    assert sending.stream.unsent == 0
+    assert sending.task.stream.unsent == 0
     assert bench.files == []
 
 
@@ -410,8 +411,8 @@ def test_a_store_that_fails_for_one_run_serves_another(bench: UploaderBench) -> 
     for sending in sendings:
         bench.put(sending, 0)
 
-    assert bench.uploader.close(sendings[1], LONG_S) == 0
+    assert closed(sendings[1], LONG_S) == 0
     assert store.steps == [0]
-    bench.uploader.end(sendings[0])
+    sendings[0].end()
     join_threads(UPLOADER_THREAD)
     assert failing.steps == [0]

@@ -11,8 +11,8 @@ import pytest
 
 from fakes.scripted_store import ScriptedStore, sample, wide_sample
 from fakes.simulation import Simulation, join_threads
-from mlflow_sysmetrics.delivery import uploader as uploader_module
 from mlflow_sysmetrics.delivery.backlog import Backlog
+from mlflow_sysmetrics.delivery.channel import Channel
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.run_store import AccessDenied, Busy, RunGone, RunNotFound
 from mlflow_sysmetrics.delivery.spool import Spool
@@ -22,11 +22,9 @@ from mlflow_sysmetrics.delivery.uploader import Uploader
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
-    from unittest.mock import Mock
 
     from pytest_mock import MockerFixture
 
-    from mlflow_sysmetrics.delivery.sending import Sending
     from mlflow_sysmetrics.sampling.sink import Record
 
 pytestmark = pytest.mark.usefixtures("nothing_said")
@@ -40,15 +38,18 @@ class Schedule:
 
     def __init__(self, mocker: MockerFixture, folder: Path) -> None:
         self.clock = Simulation()
-        self.uploader = Uploader(URI, Backlog())
         self.store = ScriptedStore()
-        self.sending: Sending
+        self.jitters = [1.0]  # the last one for all that follow
+        self.uploader = Uploader(
+            URI, Backlog(), lambda *_, **__: self.store, self.clock.now_s, self.jitter
+        )
+        self.sending: Channel
         self.called_s: list[float] = []
-        self.uniform: Mock = mocker.patch("random.uniform", return_value=1.0)
         self._folder = folder
-        mocker.patch.object(uploader_module, "time", self.clock)
-        mocker.patch.object(uploader_module, "open_store", return_value=self.store)
         mocker.patch.object(self.uploader._condition, "wait", self.clock.wait)
+
+    def jitter(self) -> float:
+        return self.jitters.pop(0) if self.jitters[1:] else self.jitters[0]
 
     def answers(self, *answers: Exception | Callable[[], object] | None) -> None:
         """What the store answers; None for well, as it does after the last of these."""
@@ -69,14 +70,17 @@ class Schedule:
         """Open the run at the time 0, let time pass until it ends, and on until all is sent."""
         if not self.store.script:
             self.answers()
-        self.clock.at(until_s, lambda: self.uploader.end(self.sending))
+        self.clock.at(until_s, self.end)
         stream = Stream(RunAddress("1", URI, "system/"), self._folder, tags)
         with self.uploader._condition:  # the thread begins when all is there
-            self.sending = self.uploader.open(stream, on_end)
+            self.sending = Channel(self.uploader, stream, on_end)
         join_threads(THREAD)
 
+    def end(self) -> None:
+        self.sending.end()
+
     def put(self, each: Record) -> None:
-        self.uploader.put(self.sending, each)
+        self.sending.put(each)
 
     def _answer(self, answer: Exception | Callable[[], object] | None) -> None:
         self.called_s.append(self.clock.now_s())
@@ -217,14 +221,13 @@ def test_pauses_grow_while_a_store_can_be_read_but_takes_nothing(
 
 
 def test_pauses_differ_so_that_not_all_runs_come_back_at_once(schedule: Schedule) -> None:
-    schedule.uniform.side_effect = [0.5, 0.75, 1.0]
+    schedule.jitters = [0.5, 0.75, 1.0]
     schedule.answers(*[REFUSED] * 3)
     schedule.puts(0.0)
 
     schedule.run(until_s=1000.0)
 
     assert schedule.called_s[:4] == [9.5, 10.0, 11.5, 15.5]
-    assert {call.args for call in schedule.uniform.call_args_list} == {(0.5, 1.0)}
 
 
 def test_the_end_of_a_run_does_not_wait_for_a_pause_to_pass(schedule: Schedule) -> None:
@@ -278,9 +281,9 @@ def test_a_store_that_asks_to_be_left_alone_is_so_by_all_runs(schedule: Schedule
 
     def open_others() -> None:
         for stream in others:
-            sending = schedule.uploader.open(stream)
-            schedule.uploader.put(sending, sample(0))
-            schedule.uploader.end(sending)
+            sending = Channel(schedule.uploader, stream)
+            sending.put(sample(0))
+            sending.end()
 
     schedule.clock.at(8.0, open_others)
     schedule.run(until_s=9.0)
@@ -297,10 +300,10 @@ def test_a_run_is_sent_between_the_batches_of_one_that_has_ended(schedule: Sched
     ended = Stream(RunAddress("2", URI, "system/"))
 
     def open_ended() -> None:
-        sending = schedule.uploader.open(ended)
+        sending = Channel(schedule.uploader, ended)
         for step in range(1000, 1060):
-            schedule.uploader.put(sending, wide_sample(step, 1000))
-        schedule.uploader.end(sending)
+            sending.put(wide_sample(step, 1000))
+        sending.end()
 
     schedule.clock.at(1.0, open_ended)
     schedule.run(until_s=40.0)
@@ -315,11 +318,11 @@ def test_what_somebody_waits_for_is_sent_first(schedule: Schedule) -> None:
     ended = Stream(RunAddress("2", URI, "system/"))
 
     def open_ended() -> None:
-        sending = schedule.uploader.open(ended)
+        sending = Channel(schedule.uploader, ended)
         for step in range(1000, 1003):
-            schedule.uploader.put(sending, wide_sample(step, 1000))
-        sending.is_awaited = True
-        schedule.uploader.end(sending)
+            sending.put(wide_sample(step, 1000))
+        sending.task.is_awaited = True
+        sending.end()
 
     schedule.clock.at(9.5, open_ended)
     schedule.run(until_s=9.5)
@@ -434,7 +437,7 @@ def test_after_a_refusal_nothing_more_is_sent_and_one_warning_tells_it(
 
     assert schedule.called_s == [9.5]
     assert schedule.store.stored == []
-    assert schedule.sending.stream.unsent == 0
+    assert schedule.sending.task.stream.unsent == 0
     (message,) = said.messages
     assert message.endswith("12 samples are lost: the run is deleted")
 
@@ -498,7 +501,7 @@ def test_the_end_of_a_run_is_noticed_where_something_always_waits(
 def test_who_ends_the_run_may_do_so_from_the_thread_that_noticed(schedule: Schedule) -> None:
     schedule.store.has_ended = True
 
-    schedule.run(until_s=1000.0, on_end=lambda: schedule.uploader.end(schedule.sending))
+    schedule.run(until_s=1000.0, on_end=schedule.end)
 
     assert schedule.called_s == [60.0]
 
@@ -510,7 +513,7 @@ def test_a_status_that_cannot_be_read_is_asked_for_again(schedule: Schedule) -> 
 
     assert schedule.called_s[0] == 60.0
     assert len(schedule.called_s) >= 2
-    assert schedule.sending.stream.unsent == 0
+    assert schedule.sending.task.stream.unsent == 0
 
 
 def test_a_run_that_is_gone_is_asked_about_no_more(schedule: Schedule) -> None:

@@ -50,7 +50,7 @@ def recorders(mocker: MockerFixture) -> list[Mock]:
 
 
 def channel_arguments() -> Any:  # noqa: ANN401 - of a mock
-    """Stream, uploader and `on_end` of the channel that was opened last."""
+    """Uploader, stream and `on_end` of the channel that was opened last."""
     return registry.Channel.call_args.args  # type: ignore[attr-defined] # a mock
 
 
@@ -145,7 +145,7 @@ def test_all_runs_share_one_sampler_and_each_store_has_one_uploader() -> None:
     made = [call.args for call in registry.Recorder.call_args_list]  # type: ignore[attr-defined] # a mock
     collectors, samplers = ([args[at] for args in made] for at in (1, 3))
     channels = registry.Channel.call_args_list  # type: ignore[attr-defined] # a mock
-    uploaders = [call.args[1] for call in channels]
+    uploaders = [call.args[0] for call in channels]
     assert collectors[0] is collectors[1] is collectors[2]
     assert samplers[0] is samplers[1] is samplers[2]
     assert uploaders[0] is uploaders[1] is not uploaders[2]
@@ -248,7 +248,7 @@ def test_a_process_that_never_opened_a_run_has_nothing_to_close(recorders: list[
 
 def stream_of(an_opening: RunRequest) -> Stream:
     open_run(an_opening)
-    stream: Stream = channel_arguments()[0]
+    stream: Stream = channel_arguments()[1]
     return stream
 
 
@@ -275,7 +275,7 @@ def test_a_new_run_has_got_its_tags_from_mlflow() -> None:
     store = ScriptedStore()
     assert stream.is_known
 
-    stream.add(sample(0))
+    stream.queue.add(sample(0))
     stream.send(store)
 
     assert store.calls == ["log"]
@@ -290,7 +290,7 @@ def test_what_cannot_be_sent_is_kept_in_the_folder_of_the_settings_or_the_users(
     settings = Settings(spool_dir=tmp_path / "scratch" if is_set else None)
 
     stream = stream_of(RunRequest("1234", URI, settings, resumed=False))
-    stream.add(sample(0))
+    stream.queue.add(sample(0))
     stream.persist()
 
     assert stream.spool_path is not None
@@ -362,7 +362,7 @@ def test_what_another_process_samples_is_sampled_from_its_end_on(
 
     (recorder,) = recorders
     recorder.close.assert_called_once_with()
-    stream = channel_arguments()[0]
+    stream = channel_arguments()[1]
     assert not stream.is_known  # steps go on
     assert elsewhere.acquire()
     elsewhere.release()

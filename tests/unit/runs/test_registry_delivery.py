@@ -5,16 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fakes.scripted_store import ScriptedStore
 from fakes.simulation import LONG_S, join_threads
-from mlflow_sysmetrics.delivery import sending as sending_module
+from mlflow_sysmetrics.delivery import channel as channel_module
+from mlflow_sysmetrics.delivery import schedule as schedule_module
 from mlflow_sysmetrics.delivery import uploader as uploader_module
+from mlflow_sysmetrics.delivery.channel import Channel
 from mlflow_sysmetrics.delivery.spool import Spool, owned_files, spool_files
-from mlflow_sysmetrics.delivery.uploader import Uploader
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.runs import registry
 from mlflow_sysmetrics.runs.registry import OpenRun, RunRequest, open_run
@@ -109,11 +110,11 @@ def noting(mocker: MockerFixture, method: Callable[..., object]) -> list[float]:
     """The timeouts that a method is called with."""
     timeouts_s: list[float] = []
 
-    def note(self: object, subject: object, timeout_s: float) -> object:
-        timeouts_s.append(timeout_s)
-        return method(self, subject, timeout_s)
+    def note(self: object, *arguments: Any) -> object:  # noqa: ANN401 - as the method's
+        timeouts_s.append(arguments[-1])
+        return method(self, *arguments)
 
-    owner = {"finish": Sampler, "close": Uploader}[method.__name__]
+    owner = {"finish": Sampler, "close": Channel}[method.__name__]
     mocker.patch.object(owner, method.__name__, note)
     return timeouts_s
 
@@ -121,7 +122,7 @@ def noting(mocker: MockerFixture, method: Callable[..., object]) -> list[float]:
 def test_runs_on_dead_stores_share_one_timeout_at_exit_and_are_all_kept(
     bench: Bench, mocker: MockerFixture
 ) -> None:
-    timeouts_s = noting(mocker, Uploader.close)
+    timeouts_s = noting(mocker, Channel.close)
     for number in range(5):
         bench.opens(str(number))
     bench.collector.has_been_asked(5)
@@ -177,7 +178,7 @@ def test_a_disk_that_hangs_holds_up_neither_sampling_nor_the_end_of_a_run(
 
     mocker.patch.object(Spool, "create", hang)
     mocker.patch("mlflow_sysmetrics.delivery.stream._UNPERSISTED_MS", 0)
-    mocker.patch.object(uploader_module, "SAVE_TIMEOUT_S", 0.1)
+    mocker.patch.object(channel_module, "SAVE_TIMEOUT_S", 0.1)
     runs = [bench.opens(str(number)) for number in range(3)]
     bench.collector.has_been_asked(10)
 
@@ -203,9 +204,9 @@ def test_a_run_on_a_dead_store_holds_no_other_up(bench: Bench) -> None:
 def test_a_run_that_was_ended_by_others_is_sampled_no_more(
     bench: Bench, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(sending_module, "STATUS_INTERVAL_S", 0.05)
-    mocker.patch.object(sending_module, "FLUSH_INTERVAL_S", 0.02)
-    mocker.patch.object(sending_module, "_SLACK_S", 0.0)
+    mocker.patch.object(schedule_module, "STATUS_INTERVAL_S", 0.05)
+    mocker.patch.object(schedule_module, "FLUSH_INTERVAL_S", 0.02)
+    mocker.patch.object(schedule_module, "_SLACK_S", 0.0)
     store = bench.stores["1"] = ScriptedStore()
     run = bench.opens("1", poll_status=True)
     bench.collector.has_been_asked(5)
@@ -230,9 +231,9 @@ def opened(number, folder):
     settings = Settings(sampling_interval_s=0.05, flush_timeout_s=0.2, spool_dir=folder)
     uri = f"http://127.0.0.1:{number}"
     run = open_run(RunRequest(f"run-{number}", uri, settings, resumed=False))
-    while not run.recorder._sink._stream.unsent:
+    while not run.recorder._sink.task.stream.unsent:
         time.sleep(0.01)
-    run.recorder._sink._stream.persist()
+    run.recorder._sink.task.stream.persist()
     return run
 
 def adopt(path):
