@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from mlflow_sysmetrics.accelerators.amd import visibility as rocm_visibility
 from mlflow_sysmetrics.accelerators.amd.kfd import parse_node
-from mlflow_sysmetrics.accelerators.apple.collector import gpu_readings
-from mlflow_sysmetrics.accelerators.apple.ioreg import parse_ioreg
+from mlflow_sysmetrics.accelerators.apple.collector import gpu_readings, parse_ioreg
 from mlflow_sysmetrics.accelerators.drm import parse_number, parse_uevent
 from mlflow_sysmetrics.accelerators.intel import visibility as oneapi_visibility
-from mlflow_sysmetrics.accelerators.neuron.monitor import parse_neuron_monitor
+from mlflow_sysmetrics.accelerators.neuron.collector import parse_neuron_monitor
 from mlflow_sysmetrics.accelerators.pci_names import parse_amdgpu_ids, parse_pci_ids
 from mlflow_sysmetrics.sources import ParseError
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_sysmetrics.accelerators.apple.ioreg import parse_ioreg
+from mlflow_sysmetrics.accelerators.apple.collector import parse_ioreg
 from mlflow_sysmetrics.sources import ParseError
 
 COMMANDS = Path(__file__).parents[3] / "data/commands"

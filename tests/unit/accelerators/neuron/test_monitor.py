@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_sysmetrics.accelerators.neuron.monitor import CoreUse, parse_neuron_monitor
+from mlflow_sysmetrics.accelerators.neuron.collector import CoreUse, parse_neuron_monitor
 from mlflow_sysmetrics.sources import ParseError
 
 COMMANDS = Path(__file__).parents[3] / "data/commands"

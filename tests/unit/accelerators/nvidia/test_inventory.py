@@ -7,7 +7,7 @@ import pytest
 from fakes.fake_nvml import consumer_card, h100, load_gpu, memory
 from mlflow_sysmetrics.accelerators.inventory import Device, Inventory, MigInstance
 from mlflow_sysmetrics.accelerators.nvidia.inventory import read_inventory
-from mlflow_sysmetrics.accelerators.nvidia.nvml import open_nvml
+from mlflow_sysmetrics.accelerators.nvidia.opening import open_nvml
 from mlflow_sysmetrics.host.host import Host
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from mlflow_sysmetrics.accelerators.nvidia.nvml import (
     NothingFoundError,
     NotSupportedError,
     NvmlError,
-    open_nvml,
 )
+from mlflow_sysmetrics.accelerators.nvidia.opening import open_nvml
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host
 

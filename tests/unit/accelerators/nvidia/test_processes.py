@@ -9,7 +9,7 @@ from fakes.fake_nvml import h100, process, utilization_sample
 from fakes.simulation import Simulation
 from mlflow_sysmetrics.accelerators.inventory import Address
 from mlflow_sysmetrics.accelerators.nvidia.device import NvmlDevice
-from mlflow_sysmetrics.accelerators.nvidia.nvml import open_nvml
+from mlflow_sysmetrics.accelerators.nvidia.opening import open_nvml
 from mlflow_sysmetrics.accelerators.nvidia.processes import ProcessReadings
 from mlflow_sysmetrics.accelerators.own_processes import OwnProcesses
 from mlflow_sysmetrics.host.host import Host

@@ -8,7 +8,7 @@ import pytest
 from fakes.fake_nvml import FakeGpu, h100, load_gpu
 from mlflow_sysmetrics.accelerators.inventory import Address
 from mlflow_sysmetrics.accelerators.nvidia.device import NvmlDevice
-from mlflow_sysmetrics.accelerators.nvidia.nvml import open_nvml
+from mlflow_sysmetrics.accelerators.nvidia.opening import open_nvml
 from mlflow_sysmetrics.accelerators.nvidia.profiling import ProfilingReadings
 from mlflow_sysmetrics.host.backoff import LONGEST_PAUSE_S
 from mlflow_sysmetrics.host.host import Host
