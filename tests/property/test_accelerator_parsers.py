@@ -81,7 +81,7 @@ def test_a_number_is_whole_and_not_negative(content: bytes) -> None:
 
 
 @given(told=JSON)
-def test_a_report_of_neuron_monitor_tells_amounts_or_is_refused(told: object) -> None:
+def test_a_report_of_neuron_monitor_reports_amounts_or_is_refused(told: object) -> None:
     counters = {"neuroncore_counters": {"neuroncores_in_use": told}}
     breakdown = {"usage_breakdown": {"neuroncore_memory_usage": told}}
     memory = {"memory_used": {"neuron_runtime_used_bytes": breakdown}}
@@ -108,7 +108,7 @@ def test_a_report_of_neuron_monitor_tells_amounts_or_is_refused(told: object) ->
         st.integers(0, (1 << 63) - 1),
     )
 )
-def test_what_ioreg_tells_makes_finite_readings(statistics: dict[str, int]) -> None:
+def test_what_ioreg_reports_makes_finite_readings(statistics: dict[str, int]) -> None:
     readings = gpu_readings(statistics)
 
     assert all(math.isfinite(value) for value in readings.values())

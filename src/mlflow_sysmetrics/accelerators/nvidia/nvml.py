@@ -172,7 +172,7 @@ class Nvml:
         self.pynvml = pynvml
         self.device_count = 0
         self.sessions = 0
-        self._owner_pid: int | None = None  # the process whose count of users we are part of
+        self._owner_pid: int | None = None  # the process that opened it
         self._handles: dict[Address, Any] = {}
         self._uuids: dict[Address, Any] = {}
         # What some of its functions raise where the driver does not have them: no NVMLError.

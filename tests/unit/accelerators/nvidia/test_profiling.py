@@ -58,7 +58,7 @@ def test_samples_too_close_to_each_other_are_not_taken(install_nvml: Install) ->
     assert readings.read(1.2) == WHOLE
 
 
-def test_a_metric_that_is_not_told_or_no_number_is_left_out(install_nvml: Install) -> None:
+def test_a_metric_that_is_not_reported_or_no_number_is_left_out(install_nvml: Install) -> None:
     gpu = h100()
     gpu.gpm |= {"2": math.nan}
     del gpu.gpm["10"]
