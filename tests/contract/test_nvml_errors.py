@@ -23,7 +23,8 @@ from fakes.fake_nvml import (
 from fakes.simulation import Simulation
 from mlflow_sysmetrics.accelerators.nvidia.collector import open_nvidia
 from mlflow_sysmetrics.accelerators.nvidia.inventory import read_inventory
-from mlflow_sysmetrics.accelerators.nvidia.nvml import Field, open_nvml
+from mlflow_sysmetrics.accelerators.nvidia.nvml import Field
+from mlflow_sysmetrics.accelerators.nvidia.opening import open_nvml
 from mlflow_sysmetrics.accelerators.nvidia.readings import READINGS, Reading
 from mlflow_sysmetrics.catalog import gpu_name
 from mlflow_sysmetrics.host.errors import Unavailable

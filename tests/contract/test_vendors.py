@@ -10,6 +10,7 @@ import pytest
 
 import mlflow_sysmetrics.accelerators
 from fakes.fake_nvml import error, h100
+from mlflow_sysmetrics.accelerators.sysfs_collector import AMD
 from mlflow_sysmetrics.accelerators.vendors import VENDORS
 from mlflow_sysmetrics.host.errors import Absent, Unavailable
 from mlflow_sysmetrics.host.host import Host
@@ -56,6 +57,19 @@ def test_on_a_host_without_hardware_a_vendor_has_no_news_and_opens_nothing(
             vendor.probe(host)
     with pytest.raises(Unavailable):
         vendor.open(host)
+
+
+def test_the_sampler_says_of_a_gpu_without_a_driver_what_the_tag_says(tmp_path: Path) -> None:
+    folder = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
+    folder.mkdir(parents=True)
+    for name, content in (("vendor", "0x1002"), ("device", "0x74a1"), ("class", "0x120000")):
+        (folder / name).write_text(f"{content}\n")
+    host = Host(root=tmp_path, system="Linux", environ={})
+
+    with pytest.raises(Unavailable, match="has no driver; load the kernel module amdgpu"):
+        AMD.probe(host)
+    with pytest.raises(Unavailable, match="has no driver; load the kernel module amdgpu"):
+        AMD.open(host)
 
 
 def test_vendors_read_neither_environment_nor_settings_themselves() -> None:

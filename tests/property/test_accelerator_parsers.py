@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from mlflow_sysmetrics.accelerators.amd import visibility as rocm_visibility
 from mlflow_sysmetrics.accelerators.amd.kfd import parse_node
-from mlflow_sysmetrics.accelerators.apple.collector import gpu_readings
-from mlflow_sysmetrics.accelerators.apple.ioreg import parse_ioreg
+from mlflow_sysmetrics.accelerators.apple.collector import gpu_readings, parse_ioreg
 from mlflow_sysmetrics.accelerators.drm import parse_number, parse_uevent
 from mlflow_sysmetrics.accelerators.intel import visibility as oneapi_visibility
-from mlflow_sysmetrics.accelerators.neuron.monitor import parse_neuron_monitor
+from mlflow_sysmetrics.accelerators.neuron.collector import parse_neuron_monitor
 from mlflow_sysmetrics.accelerators.pci_names import parse_amdgpu_ids, parse_pci_ids
 from mlflow_sysmetrics.sources import ParseError
 
@@ -82,7 +81,7 @@ def test_a_number_is_whole_and_not_negative(content: bytes) -> None:
 
 
 @given(told=JSON)
-def test_a_report_of_neuron_monitor_tells_amounts_or_is_refused(told: object) -> None:
+def test_a_report_of_neuron_monitor_reports_amounts_or_is_refused(told: object) -> None:
     counters = {"neuroncore_counters": {"neuroncores_in_use": told}}
     breakdown = {"usage_breakdown": {"neuroncore_memory_usage": told}}
     memory = {"memory_used": {"neuron_runtime_used_bytes": breakdown}}
@@ -109,7 +108,7 @@ def test_a_report_of_neuron_monitor_tells_amounts_or_is_refused(told: object) ->
         st.integers(0, (1 << 63) - 1),
     )
 )
-def test_what_ioreg_tells_makes_finite_readings(statistics: dict[str, int]) -> None:
+def test_what_ioreg_reports_makes_finite_readings(statistics: dict[str, int]) -> None:
     readings = gpu_readings(statistics)
 
     assert all(math.isfinite(value) for value in readings.values())

@@ -55,7 +55,7 @@ class Vendor:
 
 
 def probe_by_opening(open_collector: Callable[[Host], Collector], host: Host) -> Found:
-    """The probe of what is no GPU, and whose collector holds nothing while it is not asked."""
+    """The probe of devices that are no GPUs; opening their collector must start nothing."""
     try:
         open_collector(host).close()
     except Absent:

@@ -134,7 +134,7 @@ def parse_uevent(text: str) -> PciDevice:
 
 
 def present(gauges: Mapping[str, Gauge]) -> dict[str, Gauge]:
-    """Those whose file exists; whether it can be read may change with time."""
+    """The gauges with a file; it may become readable, or unreadable, later."""
     return {name: gauge for name, gauge in gauges.items() if is_there(gauge.path)}
 
 

@@ -48,7 +48,7 @@ class SysfsGpu:
 
 @dataclass(frozen=True)
 class SysfsVendor:
-    """What the shared code has to know of a vendor whose drivers report in files.
+    """A vendor with drivers that report in files, as the shared code needs it.
 
     Attributes:
         name: `amd`.

@@ -66,6 +66,21 @@ def select(gpus: Sequence[SysfsGpu], setting: str) -> list[SysfsGpu]:
     return selected
 
 
+def _find(
+    host: Host, vendor: SysfsVendor
+) -> tuple[Sequence[tuple[SysfsVendor, SysfsGpu]], list[SysfsGpu]]:
+    """All GPUs of the host, and those of a vendor; raises as `probe` does."""
+    numbered = number_gpus(host)
+    gpus = [gpu for owner, gpu in numbered if owner is vendor]
+    if gpus:
+        return numbered, gpus
+    if not read_cards(host, vendor.drivers):
+        reason = why_not_driven(host, vendor.pci_vendor, vendor.drivers)
+        if reason is not None:
+            raise Unavailable(reason)
+    raise Absent(f"no GPU of the driver {' or '.join(vendor.drivers)}")
+
+
 def probe(host: Host, vendor: SysfsVendor) -> Found:
     """What a vendor has in this host, and which of it does not report.
 
@@ -73,14 +88,7 @@ def probe(host: Host, vendor: SysfsVendor) -> Found:
         Absent: There is no GPU of the vendor that counts.
         Unavailable: There is one, without a driver that reports.
     """
-    numbered = number_gpus(host)
-    gpus = [gpu for owner, gpu in numbered if owner is vendor]
-    if not gpus:
-        if not read_cards(host, vendor.drivers):
-            reason = why_not_driven(host, vendor.pci_vendor, vendor.drivers)
-            if reason is not None:
-                raise Unavailable(reason)
-        raise Absent(f"no GPU of the driver {' or '.join(vendor.drivers)}")
+    numbered, gpus = _find(host, vendor)
     inventory = Inventory(
         driver=vendor.read_version(host), devices=tuple(_device(host, gpu) for gpu in gpus)
     )
@@ -101,12 +109,9 @@ def open_gpus(host: Host, vendor: SysfsVendor) -> SysfsGpuCollector:
     Totals are of one vendor's GPUs, the first by their numbers: a run uses no other's.
 
     Raises:
-        Unavailable: There are none.
+        Unavailable: There are none, or they have no driver that reports.
     """
-    numbered = number_gpus(host)
-    gpus = [gpu for owner, gpu in numbered if owner is vendor]
-    if not gpus:
-        raise Absent(f"no GPU of the driver {' or '.join(vendor.drivers)}")
+    numbered, gpus = _find(host, vendor)
     own, notes = find_own_processes(host) if vendor.without_processes else (None, [])
     setting = host.settings.gpus
     if setting == "used" and own is None:

@@ -48,7 +48,7 @@ def test_eight_gpus_keep_all() -> None:
     assert told["7"] == {"uuid": "GPU-00000007-d72c-4106-c12f-20bd9faed9f6", "pci": "25:00.0"}
 
 
-def test_mixed_models_keep_what_tells_them_apart() -> None:
+def test_mixed_models_keep_what_distinguishes_them() -> None:
     devices = [_device(index, f"NVIDIA Model {index}") for index in range(5)]
 
     told = json.loads(describe_devices(devices))
@@ -73,7 +73,7 @@ def test_sixteen_gpus_are_all_there() -> None:
     assert told.keys() - {"all"} == {str(index) for index in range(16)}
 
 
-def test_instances_are_told_by_their_numbers() -> None:
+def test_instances_are_identified_by_their_numbers() -> None:
     instances = (MigInstance(0, "MIG-1", "1g.10gb"), MigInstance(2, "MIG-2", "3g.40gb"))
     device = Device(0, "A100", None, "GPU-1", in_mig_mode=True, mig_instances=instances)
 

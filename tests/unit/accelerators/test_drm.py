@@ -12,7 +12,7 @@ from mlflow_sysmetrics.sources import ParseError
 MI300X = Path(__file__).parents[2] / "data/gpus/mi300x"
 
 
-def test_a_uevent_tells_what_and_where_a_card_is() -> None:
+def test_a_uevent_reports_what_and_where_a_card_is() -> None:
     text = "DRIVER=xe\nPCI_CLASS=30000\nPCI_ID=8086:56A0\nPCI_SLOT_NAME=0000:03:00.0\n"
 
     assert parse_uevent(text) == PciDevice("xe", "8086:56A0", "0000:03:00.0")

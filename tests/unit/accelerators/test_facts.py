@@ -58,7 +58,7 @@ def test_alike_gpus_are_counted_and_mixed_ones_listed_in_order() -> None:
     assert describe_models(["A100", "Tesla T4", "A100"]) == "2 x A100, Tesla T4"
 
 
-def test_what_an_inventory_does_not_tell_stays_empty() -> None:
+def test_what_an_inventory_does_not_report_stays_empty() -> None:
     devices = (Device(0, "NVIDIA H100", 85_520_809_984, None), Device(1, "GB10", None, None))
 
     tags = gpu_tags(Inventory(driver=None, cuda=None, devices=devices))
@@ -135,7 +135,7 @@ def test_no_devices_is_none_whatever_the_exit_status(
 
 
 @pytest.mark.usefixtures("open_nvml")
-def test_a_failing_nvidia_smi_tells_nothing(bin_folder: Path, tmp_path: Path) -> None:
+def test_a_failing_nvidia_smi_reports_nothing(bin_folder: Path, tmp_path: Path) -> None:
     _install_printing(bin_folder, "nvidia-smi", "nvidia-smi-no-driver.txt", exit_status=9)
 
     with pytest.raises(GpusUnknownError, match="nvidia-smi failed with exit status 9"):
@@ -143,7 +143,7 @@ def test_a_failing_nvidia_smi_tells_nothing(bin_folder: Path, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("open_nvml")
-def test_a_garbage_printing_nvidia_smi_tells_nothing(bin_folder: Path, tmp_path: Path) -> None:
+def test_a_garbage_printing_nvidia_smi_reports_nothing(bin_folder: Path, tmp_path: Path) -> None:
     _install(bin_folder, "nvidia-smi", "echo '<html>'")
 
     with pytest.raises(GpusUnknownError, match="<html>"):

@@ -77,7 +77,7 @@ def test_outside_containers_this_process_is_the_root(outside_containers: Path) -
 
 
 @pytest.mark.parametrize("link", ["pid:[4026532447]", None])
-def test_in_a_pid_namespace_nothing_can_be_told(tmp_path: Path, link: str | None) -> None:
+def test_in_a_pid_namespace_nothing_is_known(tmp_path: Path, link: str | None) -> None:
     if link is not None:
         namespaces = tmp_path / "proc/self/ns"
         namespaces.mkdir(parents=True)

@@ -32,7 +32,7 @@ def test_a_list_without_a_last_line_break_is_read_to_its_end() -> None:
     assert parse_pci_ids("8086  Intel\n\n# so it is\n\t56a0  DG2", "8086", "56a0") == "DG2"
 
 
-def test_amds_list_tells_revisions_apart() -> None:
+def test_amds_list_distinguishes_revisions() -> None:
     assert parse_amdgpu_ids(AMDGPU_IDS, "744c", "c8") == "AMD Radeon RX 7900 XTX"
     assert parse_amdgpu_ids(AMDGPU_IDS, "744c", "cc") == "AMD Radeon RX 7900 XT"
     assert parse_amdgpu_ids(AMDGPU_IDS, "744c", "00") is None

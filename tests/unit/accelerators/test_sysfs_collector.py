@@ -232,7 +232,7 @@ def test_intels_utilisation_is_the_time_that_its_engines_did_not_sleep(
     assert readings["gpu_1_utilization_percentage"] == pytest.approx(100.0)
 
 
-def test_sleep_that_is_told_late_makes_no_negative_utilisation(
+def test_sleep_that_is_reported_late_makes_no_negative_utilisation(
     copy_of: Callable[..., Host],
 ) -> None:
     host = copy_of("i915-laptop")
@@ -336,7 +336,7 @@ def test_power_is_compared_with_the_limit_of_what_it_is_of(copy_of: Callable[...
     assert "gpu_0_power_usage_percentage" not in readings
 
 
-def test_a_limit_without_energy_is_told(copy_of: Callable[..., Host]) -> None:
+def test_a_limit_without_energy_is_reported(copy_of: Callable[..., Host]) -> None:
     host = copy_of("arc-xe")
     (host.root / DRM / "card1/device/hwmon/hwmon5/energy2_input").unlink()
 
@@ -358,7 +358,7 @@ def test_energy_is_not_estimated_over_the_time_that_a_machine_slept(
     assert collector.collect()["gpu_0/energy_estimated_joules"] == pytest.approx(40 * 641.0)
 
 
-def test_utilisation_is_not_told_of_the_time_that_a_machine_slept(
+def test_utilisation_is_not_reported_of_the_time_that_a_machine_slept(
     copy_of: Callable[..., Host],
 ) -> None:
     host = copy_of("arc-xe")
@@ -436,7 +436,7 @@ def test_all_gpus_count_if_the_user_wants_it(copy_of: Callable[..., Host]) -> No
         ("arc-xe", open_intel, {"ZE_AFFINITY_MASK": "1"}),
     ],
 )
-def test_where_use_is_not_told_what_is_visible_counts(
+def test_where_use_is_not_reported_what_is_visible_counts(
     name: str,
     opener: Callable[[Host], Collector],
     environ: dict[str, str],
@@ -491,7 +491,7 @@ def test_a_gpu_counts_from_when_it_is_used(copy_of: Callable[..., Host]) -> None
     assert indices(collector) == {"1"}
 
 
-def test_in_a_pid_namespace_own_memory_is_not_told_and_the_reason_is(
+def test_in_a_pid_namespace_own_memory_is_not_reported_and_the_reason_is(
     copy_of: Callable[..., Host],
 ) -> None:
     host = copy_of("mi300x")

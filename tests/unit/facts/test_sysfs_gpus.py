@@ -61,14 +61,14 @@ def test_the_driver_that_comes_with_rocm_has_a_version(tmp_path: Path) -> None:
     assert read_gpu(Host(root=tmp_path / "host", system="Linux"))["sys.gpu_driver"] == "6.10.5"
 
 
-def test_a_gpu_that_does_not_tell_its_memory_has_none() -> None:
+def test_a_gpu_that_does_not_report_its_memory_has_none() -> None:
     tags = read_gpu(host_at("i915-laptop"))
 
     assert tags["sys.gpu"] == "Intel Iris Xe Graphics"
     assert tags["sys.gpu_memory_gb"] == ""
 
 
-def test_those_of_several_makers_are_told_together(mocker: MockerFixture) -> None:
+def test_those_of_several_makers_are_reported_together(mocker: MockerFixture) -> None:
     mocker.patch(f"{NVIDIA}.open_nvml")
     nvidias = tuple(Device(index, "NVIDIA RTX A6000", 51_527_024_640, None) for index in range(2))
     mocker.patch(
@@ -88,11 +88,11 @@ def test_those_of_several_makers_are_told_together(mocker: MockerFixture) -> Non
     ("name", "source"),
     [("mi300x", "amdgpu"), ("arc-xe", "xe"), ("i915-laptop", "i915")],
 )
-def test_the_driver_that_metrics_come_from_is_told(name: str, source: str) -> None:
+def test_the_driver_that_metrics_come_from_is_reported(name: str, source: str) -> None:
     assert read_gpu_metrics(host_at(name)) == {"sys.gpu_metrics": source}
 
 
-def test_a_silent_nvidia_gpu_is_told_beside_one_that_is_read(
+def test_a_silent_nvidia_gpu_is_reported_beside_one_that_is_read(
     tmp_path: Path, mocker: MockerFixture
 ) -> None:
     mocker.patch(f"{NVIDIA}.open_nvml", side_effect=Unavailable(NO_NVIDIA))

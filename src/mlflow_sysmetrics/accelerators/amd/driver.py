@@ -88,7 +88,7 @@ def _visible_slots(host: Host, cards: Sequence[Card], nodes: Sequence[Node]) -> 
 
 
 def find_gauges(card: Card) -> dict[str, Gauge]:
-    """Where each reading is to be found, in its metric's unit, of those that this card has.
+    """The file of each reading that this card has, scaled to the metric's unit.
 
     An APU has few of them, and a virtual function may have none. The temperature is the edge's,
     or the hottest spot's where there is no other, as on the MI300.

@@ -46,5 +46,5 @@ def _position(token: str, among: Sequence[int], ids: Sequence[str | None]) -> in
     wanted = token.lower()
     if not wanted.startswith("gpu-") or wanted == "gpu-":
         return None
-    matches = [at for at in among if (ids[at] or "").lower().startswith(wanted)]
+    matches = [position for position in among if (ids[position] or "").lower().startswith(wanted)]
     return matches[0] if len(matches) == 1 else None

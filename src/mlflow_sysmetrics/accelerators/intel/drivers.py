@@ -58,7 +58,7 @@ def find_gpus(host: Host) -> list[SysfsGpu]:
 
 
 def find_gauges(card: Card) -> dict[str, Gauge]:
-    """Where each reading is to be found, in its metric's unit, of those that this card has."""
+    """The file of each reading that this card has, scaled to the metric's unit."""
     gauges = {"sm_clock_megahertz": _first(_clock_files(card))}
     if card.hwmon is not None:
         channel = _channel(card.hwmon)
@@ -110,7 +110,7 @@ def _clock_files(card: Card) -> list[Path]:
 
 
 def _channel(hwmon: Path) -> str:
-    """The one whose energy is metered, and else the one that has a limit: of both, the same."""
+    """The channel that meters energy, else the one that has a limit; both readings use it."""
     for name in ("energy{}_input", "power{}_max"):
         for channel in _CHANNELS:
             if is_there(hwmon / name.format(channel)):

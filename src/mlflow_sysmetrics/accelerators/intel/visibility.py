@@ -25,7 +25,9 @@ def visible_devices(environ: Mapping[str, str], tiles: Sequence[int]) -> tuple[i
         tiles: Tiles of each GPU of the host.
     """
     is_flat = environ.get("ZE_FLAT_DEVICE_HIERARCHY", "FLAT").upper() != "COMPOSITE"
-    devices = [at for at, count in enumerate(tiles) for _ in range(count if is_flat else 1)]
+    devices = [
+        position for position, count in enumerate(tiles) for _ in range(count if is_flat else 1)
+    ]
     if mask := environ.get("ZE_AFFINITY_MASK", "").strip():
         devices = _masked(mask, devices)
     if selector := environ.get("ONEAPI_DEVICE_SELECTOR", "").strip():

@@ -10,7 +10,7 @@ from mlflow_sysmetrics.accelerators.inventory import Address
 from mlflow_sysmetrics.accelerators.nvidia.device import NvmlDevice
 from mlflow_sysmetrics.accelerators.nvidia.inventory import read_inventory
 from mlflow_sysmetrics.accelerators.nvidia.mig import InstanceReadings
-from mlflow_sysmetrics.accelerators.nvidia.nvml import open_nvml
+from mlflow_sysmetrics.accelerators.nvidia.opening import open_nvml
 from mlflow_sysmetrics.accelerators.nvidia.processes import ProcessReadings
 from mlflow_sysmetrics.accelerators.nvidia.profiling import ProfilingReadings
 from mlflow_sysmetrics.accelerators.nvidia.readings import DeviceReadings

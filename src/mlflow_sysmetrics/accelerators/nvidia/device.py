@@ -9,11 +9,7 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from mlflow_sysmetrics.accelerators.nvidia.nvml import (
-    NoDataError,
-    NotSupportedError,
-    NvmlError,
-)
+from mlflow_sysmetrics.accelerators.nvidia.nvml import NoDataError, NotSupportedError, NvmlError
 from mlflow_sysmetrics.host.backoff import Backoff
 from mlflow_sysmetrics.log import logger, warn_once
 

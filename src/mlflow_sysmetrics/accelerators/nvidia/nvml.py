@@ -11,14 +11,11 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_sysmetrics.accelerators.inventory import Address
-from mlflow_sysmetrics.accelerators.nvidia.hardware import has_nvidia_hardware
 from mlflow_sysmetrics.host.errors import Absent, Transient, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
-
-    from mlflow_sysmetrics.host.host import Host
 
 
 class NvmlError(Exception):
@@ -41,10 +38,6 @@ class NoDataError(NvmlError):
 
 class NothingFoundError(NoDataError):
     """What was asked for is an empty list."""
-
-
-class NoPynvml(Absent):
-    """There is no sign of a GPU, but without pynvml NVML could not be asked."""
 
 
 class Call(NamedTuple):
@@ -118,7 +111,7 @@ _NOTHING_FOUND = frozenset((Code.NOT_FOUND, Code.SUCCESS))  # pynvml raises succ
 _VALUES = dict(enumerate(("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")))
 """The member of a field value's union that is set, by the number of the value's type."""
 
-_WHY_NOT_OPEN: dict[int, str] = {
+WHY_NOT_OPEN: dict[int, str] = {
     Code.NO_PERMISSION: (
         "no permission to use the NVIDIA devices (/dev/nvidia*); join the group that may use them"
     ),
@@ -138,7 +131,7 @@ _WHY_NOT_OPEN: dict[int, str] = {
     ),
 }
 
-_NEVER_OPEN = _NEVER_SUPPORTED | _WHY_NOT_OPEN.keys() - {Code.UNKNOWN}
+_NEVER_OPEN = _NEVER_SUPPORTED | WHY_NOT_OPEN.keys() - {Code.UNKNOWN}
 
 _WITHOUT_HARDWARE = frozenset((Code.DRIVER_NOT_LOADED, Code.LIBRARY_NOT_FOUND))
 """What a host without a GPU says, too; all else comes from a driver that is loaded."""
@@ -149,48 +142,6 @@ _WHAT_TO_DO: dict[int, str] = {
     Code.GPU_IS_LOST: "it fell off the bus; reset it or reboot the host",
     Code.RESET_REQUIRED: "reset it (nvidia-smi --gpu-reset) or reboot the host",
 }
-
-_CAPABILITIES = "NVIDIA_DRIVER_CAPABILITIES"
-
-
-def open_nvml(host: Host) -> Nvml:
-    """Open NVML.
-
-    Raises:
-        Absent: No pynvml or no driver, and Linux shows no GPU of NVIDIA's either.
-        Transient: It may open later.
-        Unavailable: No pynvml, no driver, no GPU, or no way to them; the message says which.
-    """
-    try:
-        nvml = Nvml(host.load_nvml())
-    except Unavailable as reason:
-        if host.system == "Windows" or has_nvidia_hardware(host):
-            raise
-        raise NoPynvml(str(reason)) from reason
-    try:
-        nvml.ensure_open()
-    except Absent as reason:
-        if has_nvidia_hardware(host):
-            raise Unavailable(_why_with_hardware(host, str(reason))) from reason
-        raise
-    return nvml
-
-
-def _why_with_hardware(host: Host, reason: str) -> str:
-    capabilities = host.environ.get(_CAPABILITIES)
-    if reason != _WHY_NOT_OPEN[Code.LIBRARY_NOT_FOUND]:
-        return reason
-    if capabilities and not {"all", "utility"} & set(capabilities.replace(" ", "").split(",")):
-        return (
-            f"no NVIDIA driver library, for {_CAPABILITIES}={capabilities} leaves it out of the "
-            f"container; add utility: {_CAPABILITIES}={capabilities},utility"
-        )
-    if (host.root / "dev/dxg").exists():
-        return (
-            "no NVIDIA driver library in WSL; install NVIDIA's driver in Windows (GPUs of other "
-            "vendors report nothing in WSL)"
-        )
-    return reason
 
 
 def _kind_of(code: int) -> type[Unavailable]:
@@ -221,7 +172,7 @@ class Nvml:
         self.pynvml = pynvml
         self.device_count = 0
         self.sessions = 0
-        self._owner_pid: int | None = None  # the process whose count of users we are part of
+        self._owner_pid: int | None = None  # the process that opened it
         self._handles: dict[Address, Any] = {}
         self._uuids: dict[Address, Any] = {}
         # What some of its functions raise where the driver does not have them: no NVMLError.
@@ -248,7 +199,7 @@ class Nvml:
             self.device_count = self.pynvml.nvmlDeviceGetCount()
         except self.pynvml.NVMLError as error:
             self.close()
-            reason = _WHY_NOT_OPEN.get(error.value, f"NVML cannot be opened: {_failure(error)}")
+            reason = WHY_NOT_OPEN.get(error.value, f"NVML cannot be opened: {_failure(error)}")
             raise _kind_of(error.value)(reason) from error
         if not self.device_count:
             self.close()

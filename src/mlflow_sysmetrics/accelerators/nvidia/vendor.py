@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mlflow_sysmetrics.accelerators.contract import Found, Vendor
 from mlflow_sysmetrics.accelerators.nvidia.collector import open_nvidia
 from mlflow_sysmetrics.accelerators.nvidia.inventory import read_inventory
-from mlflow_sysmetrics.accelerators.nvidia.nvml import NoPynvml, open_nvml
+from mlflow_sysmetrics.accelerators.nvidia.opening import NoPynvml, open_nvml
 from mlflow_sysmetrics.accelerators.nvidia.selection import select_gpus
 from mlflow_sysmetrics.accelerators.nvidia.silence import WITHOUT_INSTANCE, why_silent
 from mlflow_sysmetrics.accelerators.nvidia.smi import read_nvidia_smi

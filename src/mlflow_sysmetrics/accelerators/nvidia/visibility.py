@@ -27,27 +27,27 @@ def visible_devices(environ: Mapping[str, str], inventory: Inventory) -> list[Ad
     devices = inventory.devices
     chosen = environ.get(CUDA_VARIABLE)
     if chosen is not None:
-        parts = parse_cuda_visible_devices(chosen, devices)
+        addresses = parse_cuda_visible_devices(chosen, devices)
     else:
-        parts = parse_nvidia_visible_devices(environ.get(CONTAINER_VARIABLE, ""), devices)
-    usable = _one_in_each_memory(parts, devices)
+        addresses = parse_nvidia_visible_devices(environ.get(CONTAINER_VARIABLE, ""), devices)
+    usable = _one_in_each_memory(addresses, devices)
     release = (inventory.driver or "").partition(".")[0]
     if release.isdecimal() and int(release) < _TAKES_SEVERAL_INSTANCES:
-        return [part for part in usable if part.instance is not None][:1] or usable
+        return [address for address in usable if address.instance is not None][:1] or usable
     return usable
 
 
-def _one_in_each_memory(parts: Sequence[Address], devices: Sequence[Device]) -> list[Address]:
+def _one_in_each_memory(addresses: Sequence[Address], devices: Sequence[Device]) -> list[Address]:
     """GPUs, and of those in MIG mode the first of the instances that share their memory."""
     by_index = {device.index: device for device in devices}
     usable: dict[object, Address] = {}
-    for part in parts:
-        instances = by_index[part.gpu].mig_instances
+    for address in addresses:
+        instances = by_index[address.gpu].mig_instances
         if not instances:
-            usable[part] = part
+            usable[address] = address
         for one in instances:
-            if part.instance in (None, one.number):
-                usable.setdefault((part.gpu, one.memory), Address(part.gpu, one.number))
+            if address.instance in (None, one.number):
+                usable.setdefault((address.gpu, one.memory), Address(address.gpu, one.number))
     return list(usable.values())
 
 
@@ -77,15 +77,15 @@ def parse_cuda_visible_devices(text: str, devices: Sequence[Device]) -> list[Add
     """
     entries = [entry.strip() for entry in text.split(",")]
     by_name = entries[0].startswith(("GPU-", "MIG-"))
-    parts: list[Address] = []
+    addresses: list[Address] = []
     for entry in entries:
-        part = _named(entry, devices) if by_name else _numbered(entry, devices)
-        if part is None:
+        address = _named(entry, devices) if by_name else _numbered(entry, devices)
+        if address is None:
             break
-        if part in parts:
+        if address in addresses:
             return []
-        parts.append(part)
-    return parts
+        addresses.append(address)
+    return addresses
 
 
 def parse_nvidia_visible_devices(text: str, devices: Sequence[Device]) -> list[Address]:
@@ -105,8 +105,10 @@ def parse_nvidia_visible_devices(text: str, devices: Sequence[Device]) -> list[A
         return []
     if _MIG_OF_GPU.match(entries[0]) and len(entries) >= len(devices):
         return everything
-    parts = [part for entry in entries if (part := _of_container(entry, devices)) is not None]
-    return list(dict.fromkeys(parts)) or everything
+    addresses = [
+        address for entry in entries if (address := _of_container(entry, devices)) is not None
+    ]
+    return list(dict.fromkeys(addresses)) or everything
 
 
 def _of_container(entry: str, devices: Sequence[Device]) -> Address | None:
@@ -126,7 +128,7 @@ def _numbered(entry: str, devices: Sequence[Device]) -> Address | None:
 
 def _named(entry: str, devices: Sequence[Device]) -> Address | None:
     """By UUID, or by the beginning of one that no other has."""
-    fits = {part for uuid, part in _uuids(devices) if uuid.startswith(entry)}
+    fits = {address for uuid, address in _uuids(devices) if uuid.startswith(entry)}
     return fits.pop() if len(fits) == 1 else None
 
 

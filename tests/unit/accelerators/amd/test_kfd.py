@@ -12,7 +12,7 @@ from mlflow_sysmetrics.sources import ParseError
 MI300X = Path(__file__).parents[3] / "data/gpus/mi300x"
 
 
-def test_a_node_tells_what_it_is_and_where() -> None:
+def test_a_node_reports_what_it_is_and_where() -> None:
     text = "simd_count 440\nlocation_id 33536\ndomain 2\ndrm_render_minor 130\nunique_id 255\n"
 
     assert parse_node("7", text) == Node("7", "0002:83:00", "renderD130", "GPU-00000000000000ff")
@@ -35,7 +35,7 @@ def test_a_node_without_a_place_is_refused(text: str) -> None:
         parse_node("7", text)
 
 
-def test_gpus_are_told_in_the_order_of_their_nodes(tmp_path: Path) -> None:
+def test_gpus_are_reported_in_the_order_of_their_nodes(tmp_path: Path) -> None:
     shutil.copytree(MI300X, tmp_path / "host")
     nodes = tmp_path / "host/sys/class/kfd/kfd/topology/nodes"
     shutil.copytree(nodes / "1", nodes / "10")
@@ -45,7 +45,7 @@ def test_gpus_are_told_in_the_order_of_their_nodes(tmp_path: Path) -> None:
     assert [node.kfd_id for node in read_nodes(host)] == ["41214", "9872", "41215"]
 
 
-def test_a_gpu_that_the_kernel_keeps_from_the_process_is_not_told(tmp_path: Path) -> None:
+def test_a_gpu_that_the_kernel_keeps_from_the_process_is_not_reported(tmp_path: Path) -> None:
     shutil.copytree(MI300X, tmp_path / "host")
     node = tmp_path / "host/sys/class/kfd/kfd/topology/nodes/1"
     for name in ("gpu_id", "properties"):

@@ -29,7 +29,7 @@ def mac(mocker: MockerFixture) -> Callable[[str], Host]:
     return make
 
 
-def test_apples_gpu_tells_utilisation_and_memory(mac: Callable[[str], Host]) -> None:
+def test_apples_gpu_reports_utilisation_and_memory(mac: Callable[[str], Host]) -> None:
     host = mac((COMMANDS / "ioreg-m1-max.txt").read_text())
 
     assert open_apple(host).collect() == {
@@ -40,7 +40,7 @@ def test_apples_gpu_tells_utilisation_and_memory(mac: Callable[[str], Host]) -> 
     }
 
 
-def test_a_card_in_an_intel_mac_tells_more(mac: Callable[[str], Host]) -> None:
+def test_a_card_in_an_intel_mac_reports_more(mac: Callable[[str], Host]) -> None:
     host = mac((COMMANDS / "ioreg-intel-mac.txt").read_text())
 
     assert open_apple(host).collect() == {
@@ -66,7 +66,7 @@ def test_every_reading_is_for_a_metric_of_the_catalog(
     assert all(metrics_of(name) for name in open_apple(host).collect())
 
 
-def test_a_mac_without_a_gpu_that_tells_has_none(mac: Callable[[str], Host]) -> None:
+def test_a_mac_without_a_gpu_that_reports_has_none(mac: Callable[[str], Host]) -> None:
     with pytest.raises(Unavailable, match="no graphics driver reports"):
         open_apple(mac(""))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_sysmetrics.accelerators.apple.ioreg import parse_ioreg
+from mlflow_sysmetrics.accelerators.apple.collector import parse_ioreg
 from mlflow_sysmetrics.sources import ParseError
 
 COMMANDS = Path(__file__).parents[3] / "data/commands"
@@ -19,7 +19,7 @@ def test_names_are_matched_whole() -> None:
     assert "Stamps" not in statistics
 
 
-def test_each_driver_tells_of_its_own_gpu() -> None:
+def test_each_driver_reports_on_its_own_gpu() -> None:
     intel, amd = parse_ioreg((COMMANDS / "ioreg-intel-mac.txt").read_text())
 
     assert intel == {"Device Utilization %": 4, "Alloc system memory": 1073741824}
@@ -29,6 +29,6 @@ def test_each_driver_tells_of_its_own_gpu() -> None:
 @pytest.mark.parametrize(
     "text", ["", "\n", '+-o IOAccelerator\n    {\n      "model" = "None"\n    }\n']
 )
-def test_without_a_driver_that_tells_it_is_refused(text: str) -> None:
+def test_without_a_driver_that_reports_it_is_refused(text: str) -> None:
     with pytest.raises(ParseError):
         parse_ioreg(text)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_sysmetrics.accelerators.neuron.monitor import CoreUse, parse_neuron_monitor
+from mlflow_sysmetrics.accelerators.neuron.collector import CoreUse, parse_neuron_monitor
 from mlflow_sysmetrics.sources import ParseError
 
 COMMANDS = Path(__file__).parents[3] / "data/commands"
@@ -14,7 +14,7 @@ def recorded(name: str) -> str:
     return (COMMANDS / f"neuron-monitor-{name}.json").read_text()
 
 
-def test_what_several_runtimes_tell_of_a_core_is_added_up() -> None:
+def test_what_several_runtimes_report_of_a_core_is_added_up() -> None:
     use = parse_neuron_monitor(recorded("two-runtimes"))
 
     assert use.utilization_percent == pytest.approx({0: 2.926414908, 1: 3.08030982, 2: 0, 3: 0})
@@ -28,7 +28,7 @@ def test_a_report_may_lack_the_memory_of_each_core() -> None:
     assert use.memory_bytes == {}
 
 
-def test_no_core_is_told_while_none_is_in_use() -> None:
+def test_no_core_is_reported_while_none_is_in_use() -> None:
     assert parse_neuron_monitor(recorded("idle")) == CoreUse({}, {})
     assert parse_neuron_monitor('{"neuron_runtime_data": null}') == CoreUse({}, {})
 

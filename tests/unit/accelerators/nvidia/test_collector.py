@@ -553,7 +553,7 @@ def test_a_driver_loaded_anew_is_found_and_totals_go_on(
     assert nvml.users[os.getpid()] == 1
 
 
-def test_a_gpu_whose_handle_is_not_to_be_had_comes_back(
+def test_a_gpu_whose_handle_cannot_be_had_comes_back(
     install_nvml: Install, open_collector: Open, clock: Simulation
 ) -> None:
     gpu = h100()
@@ -707,7 +707,7 @@ def test_the_tree_may_be_another_processs(
     assert collector.collect()["gpu_0/process_memory_megabytes"] == megabytes
 
 
-def test_where_processes_cannot_be_told_used_means_visible(
+def test_where_processes_cannot_be_identified_used_means_visible(
     install_nvml: Install, in_a_container: Path
 ) -> None:
     install_nvml(h100(0), h100(1))
@@ -736,7 +736,7 @@ def test_of_models_that_cuda_may_count_otherwise_those_used_are_the_runs(
     assert not caplog.records
 
 
-def test_models_that_cuda_may_count_otherwise_are_warned_about_where_processes_are_not_told(
+def test_models_that_cuda_may_count_otherwise_are_warned_about_where_processes_are_not_reported(
     install_nvml: Install, in_a_container: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     install_nvml(consumer_card(), h100())
@@ -760,7 +760,7 @@ def test_no_gpu_for_this_process_leaves_nvml_closed(
     assert nvml.users[os.getpid()] == 0
 
 
-def test_a_mig_instance_is_told_alone_where_it_alone_is_given(
+def test_a_mig_instance_is_reported_alone_where_it_alone_is_given(
     install_nvml: Install, open_collector: Open
 ) -> None:
     install_nvml(load_gpu("h100-mig"))

@@ -7,7 +7,7 @@ import pytest
 from fakes.fake_nvml import consumer_card, h100, load_gpu, memory
 from mlflow_sysmetrics.accelerators.inventory import Device, Inventory, MigInstance
 from mlflow_sysmetrics.accelerators.nvidia.inventory import read_inventory
-from mlflow_sysmetrics.accelerators.nvidia.nvml import open_nvml
+from mlflow_sysmetrics.accelerators.nvidia.opening import open_nvml
 from mlflow_sysmetrics.host.host import Host
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def _inventory() -> Inventory:
     return read_inventory(open_nvml(Host()))
 
 
-def test_tells_driver_and_devices(install_nvml: Install) -> None:
+def test_reports_driver_and_devices(install_nvml: Install) -> None:
     install_nvml(h100(0), consumer_card())
 
     assert _inventory() == Inventory(
@@ -50,7 +50,7 @@ def test_tells_driver_and_devices(install_nvml: Install) -> None:
     )
 
 
-def test_tells_the_instances_of_a_gpu_in_mig_mode(install_nvml: Install) -> None:
+def test_reports_the_instances_of_a_gpu_in_mig_mode(install_nvml: Install) -> None:
     install_nvml(load_gpu("h100-mig"))
 
     (device,) = _inventory().devices
@@ -83,7 +83,7 @@ def test_cuda_version(install_nvml: Install, version: int, cuda: str | None) -> 
 
 
 @pytest.mark.parametrize("gpu", ["gb10", "no bytes"])
-def test_a_gpu_without_memory_of_its_own_tells_none(install_nvml: Install, gpu: str) -> None:
+def test_a_gpu_without_memory_of_its_own_reports_none(install_nvml: Install, gpu: str) -> None:
     whole = h100()
     whole.answers["nvmlDeviceGetMemoryInfo"] = memory(used=0, total=0)
     install_nvml(load_gpu(gpu) if gpu == "gb10" else whole)
@@ -91,7 +91,7 @@ def test_a_gpu_without_memory_of_its_own_tells_none(install_nvml: Install, gpu: 
     assert _inventory().devices[0].memory_bytes is None
 
 
-def test_a_name_that_is_no_text_is_not_told(install_nvml: Install) -> None:
+def test_a_name_that_is_no_text_is_not_reported(install_nvml: Install) -> None:
     gpu = h100()
     gpu.answers["nvmlDeviceGetName"] = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad byte")
     install_nvml(gpu)

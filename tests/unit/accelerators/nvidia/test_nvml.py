@@ -21,8 +21,8 @@ from mlflow_sysmetrics.accelerators.nvidia.nvml import (
     NothingFoundError,
     NotSupportedError,
     NvmlError,
-    open_nvml,
 )
+from mlflow_sysmetrics.accelerators.nvidia.opening import open_nvml
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.host.host import Host
 
@@ -49,7 +49,7 @@ def test_importing_the_module_does_not_import_pynvml() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_codes_told_apart_are_those_of_nvml() -> None:
+def test_the_codes_distinguished_are_those_of_nvml() -> None:
     codes = {code.name: code.value for code in Code if code is not Code.SUCCESS}
 
     assert codes.items() <= ERROR_CODES.items()
@@ -220,7 +220,7 @@ class TestCall:
             ("UNKNOWN", NvmlError),
         ],
     )
-    def test_failures_are_told_apart(
+    def test_failures_are_distinguished(
         self, install_nvml: Install, failure: str, kind: type[Exception]
     ) -> None:
         gpu = h100()

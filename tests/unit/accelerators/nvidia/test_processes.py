@@ -9,7 +9,7 @@ from fakes.fake_nvml import h100, process, utilization_sample
 from fakes.simulation import Simulation
 from mlflow_sysmetrics.accelerators.inventory import Address
 from mlflow_sysmetrics.accelerators.nvidia.device import NvmlDevice
-from mlflow_sysmetrics.accelerators.nvidia.nvml import open_nvml
+from mlflow_sysmetrics.accelerators.nvidia.opening import open_nvml
 from mlflow_sysmetrics.accelerators.nvidia.processes import ProcessReadings
 from mlflow_sysmetrics.accelerators.own_processes import OwnProcesses
 from mlflow_sysmetrics.host.host import Host
@@ -116,7 +116,7 @@ def test_a_tree_that_does_not_use_the_gpu_uses_none_of_it(bench: Bench) -> None:
     assert not bench.has_used
 
 
-def test_memory_that_windows_manages_is_not_told(bench: Bench) -> None:
+def test_memory_that_windows_manages_is_not_reported(bench: Bench) -> None:
     bench.gpu.answers[_PROCESSES] = [process(100, 10**9), process(101, None)]
 
     assert "process_memory_megabytes" not in bench.read_at(0)

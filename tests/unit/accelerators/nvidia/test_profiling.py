@@ -8,7 +8,7 @@ import pytest
 from fakes.fake_nvml import FakeGpu, h100, load_gpu
 from mlflow_sysmetrics.accelerators.inventory import Address
 from mlflow_sysmetrics.accelerators.nvidia.device import NvmlDevice
-from mlflow_sysmetrics.accelerators.nvidia.nvml import open_nvml
+from mlflow_sysmetrics.accelerators.nvidia.opening import open_nvml
 from mlflow_sysmetrics.accelerators.nvidia.profiling import ProfilingReadings
 from mlflow_sysmetrics.host.backoff import LONGEST_PAUSE_S
 from mlflow_sysmetrics.host.host import Host
@@ -58,7 +58,7 @@ def test_samples_too_close_to_each_other_are_not_taken(install_nvml: Install) ->
     assert readings.read(1.2) == WHOLE
 
 
-def test_a_metric_that_is_not_told_or_no_number_is_left_out(install_nvml: Install) -> None:
+def test_a_metric_that_is_not_reported_or_no_number_is_left_out(install_nvml: Install) -> None:
     gpu = h100()
     gpu.gpm |= {"2": math.nan}
     del gpu.gpm["10"]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Install = Callable[..., FakeNvml]
 
 
-def test_a_slow_call_delays_no_other_collector_and_is_told_later(
+def test_a_slow_call_delays_no_other_collector_and_is_reported_later(
     install_nvml: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runners, "PATIENCE_S", 0.01)

@@ -25,7 +25,7 @@ def test_mixed_gpus() -> None:
     )
 
 
-def test_unified_memory_is_not_told() -> None:
+def test_unified_memory_is_not_reported() -> None:
     inventory = parse_nvidia_smi((COMMANDS / "nvidia-smi-gb10.csv").read_text())
 
     assert inventory.devices == (Device(0, "NVIDIA GB10", None, None),)

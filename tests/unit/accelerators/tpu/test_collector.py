@@ -101,7 +101,7 @@ def test_while_nothing_uses_a_tpu_there_is_nothing_to_read(
     collector.close()
 
 
-def test_what_is_told_of_a_chip_is_told_of_its_devices() -> None:
+def test_what_is_reported_of_a_chip_is_reported_of_its_devices() -> None:
     assert by_device({0: 10.0, 1: 20.0}, [0, 1, 2, 3]) == {0: 10.0, 1: 10.0, 2: 20.0, 3: 20.0}
     assert by_device({4: 10.0}, [4]) == {4: 10.0}
     assert by_device({}, [0, 1]) == {}
@@ -112,7 +112,7 @@ def test_what_is_told_of_a_chip_is_told_of_its_devices() -> None:
     ("told", "expected"),
     [("", ("8431",)), ("8431, 8433", ("8431", "8433")), ("x,-1", ("8431",))],
 )
-def test_ports_are_those_that_libtpu_is_told(told: str, expected: tuple[str, ...]) -> None:
+def test_ports_are_those_that_libtpu_is_reported(told: str, expected: tuple[str, ...]) -> None:
     assert ports({"TPU_RUNTIME_METRICS_PORTS": told}) == expected
 
 
@@ -129,7 +129,7 @@ def test_a_network_card_of_googles_is_no_tpu(
         open_tpu(Host(root=tmp_path, system="Linux"))
 
 
-def test_without_tpu_info_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tpu_info_the_reason_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "grpc", None)
 
     with pytest.raises(Unavailable, match="tpu-info cannot be imported"):
