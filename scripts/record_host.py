@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _FILES = (
     "etc/os-release",
     "proc/diskstats",
+    "proc/loadavg",
     "proc/meminfo",
     "proc/pressure/cpu",
     "proc/pressure/io",
@@ -184,6 +185,7 @@ def _scrubbed_files(host: Host, scrubber: Scrubber) -> Iterator[tuple[str, str]]
     kept: dict[str, Callable[[str], str]] = {
         **dict.fromkeys(_FILES, str),
         "proc/cpuinfo": lambda text: _SERIAL_NUMBER.sub(r"\g<1>0", text),
+        "proc/stat": lambda text: text.partition("\n")[0] + "\n",
         "proc/self/status": lambda text: "".join(_ALLOWED_CPUS.findall(text)),
         "proc/self/cgroup": scrubber.scrub,
         "proc/self/mountinfo": lambda text: scrubber.scrub(_cgroup_mounts(text)),

@@ -17,6 +17,8 @@ from mlflow_sysmetrics.sources.meminfo import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlflow_sysmetrics.host.host import Host
 
 
@@ -26,20 +28,43 @@ def open_memory(host: Host) -> SubjectsCollector:
     Megabytes and percentages, on every host; no swap readings on one without swap.
     """
     if host.system == "Linux":
-        meminfo = KernelFile(f"{host.procfs}/meminfo")
-        return SubjectsCollector(
-            {
-                "the memory": lambda: _memory_readings(meminfo.parsed(parse_memory)),
-                "the swap": lambda: _swap_readings(meminfo.parsed(parse_swap)),
-            },
-            (meminfo,),
-        )
+        return _LinuxMemory(KernelFile(f"{host.procfs}/meminfo"))
     return SubjectsCollector(
         {
             "the memory": lambda: _memory_readings(_psutil_memory()),
             "the swap": lambda: _swap_readings(_psutil_swap()),
         }
     )
+
+
+class _LinuxMemory(SubjectsCollector):
+    """Reads the file that both are in once.
+
+    Args:
+        meminfo: That file.
+    """
+
+    def __init__(self, meminfo: KernelFile) -> None:
+        subjects = {
+            "the memory": lambda: _memory_readings(self._parsed(parse_memory)),
+            "the swap": lambda: _swap_readings(self._parsed(parse_swap)),
+        }
+        super().__init__(subjects, (meminfo,))
+        self._meminfo = meminfo
+        self._text: str | None = None
+
+    def collect(self) -> dict[str, float]:
+        self._text = None
+        return super().collect()
+
+    def _parsed(self, parse: Callable[[str], Memory]) -> Memory:
+        if self._text is None:
+            self._text = self._meminfo.parsed(str)
+        try:
+            return parse(self._text)
+        except ParseError:
+            self._meminfo.close()
+            raise
 
 
 def read_total_memory(host: Host) -> int:

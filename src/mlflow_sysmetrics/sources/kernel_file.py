@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 _Value = TypeVar("_Value")
 
 _MOST_BYTES = 16384
-_CHUNK_BYTES = 65536
+_SHORTEST_PIECE_BYTES = 2048
+"""The kernel gives a long file page by page, in whole lines, none of which is half a page long. So
+a piece that is shorter is the last."""
+
 _KERNELS = ("/proc/", "/sys/")
 
 
@@ -91,9 +94,10 @@ class KernelFile:
             os.close(descriptor)
 
     def _read_from(self, descriptor: int) -> bytes:
-        content = os.pread(descriptor, _MOST_BYTES, 0)
-        while self._is_long and (more := os.pread(descriptor, _CHUNK_BYTES, len(content))):
-            content += more
+        content = piece = os.pread(descriptor, _MOST_BYTES, 0)
+        while self._is_long and len(piece) >= _SHORTEST_PIECE_BYTES:
+            piece = os.pread(descriptor, _MOST_BYTES, len(content))
+            content += piece
         return content.rstrip(b"\0")
 
 
