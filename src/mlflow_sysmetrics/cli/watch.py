@@ -113,7 +113,7 @@ def _watch_beside(command: Sequence[str], job: Job) -> int:
         rank = RankFollower(job, _collectors_of(process.pid))
         threading.Thread(target=rank.run, daemon=True).start()
         _wait_without_reaping(process)
-        rank.is_stopped = True
+        rank.close()
         registry.close_all()
     status = process.wait()
     return status if status >= 0 else _ENDED_BY_SIGNAL - status
