@@ -114,7 +114,7 @@ def _watch_beside(command: Sequence[str], job: Job) -> int:
         rank = RankFollower(job, _collectors_of(process.pid))
         start_thread("rank", rank.run)
         _wait_without_reaping(process)
-        rank.is_stopped = True
+        rank.close()
         registry.close_all()
     status = process.wait()
     return status if status >= 0 else _ENDED_BY_SIGNAL - status

@@ -45,11 +45,10 @@ class RankFollower:
 
     Attributes:
         busy: Held while it calls into libraries; a fork waits for it.
-        is_stopped: Whether there is nothing more to do.
     """
 
     def __init__(self, job: Job, collectors: CollectorSet | None = None) -> None:
-        self.is_stopped = False
+        self._is_closed = False
         self.busy = CallLock()
         self._job = job
         here = domain.sampling_domain(Host())
@@ -69,7 +68,7 @@ class RankFollower:
         Returns:
             After how many seconds to do the next step; None where it is over.
         """
-        if self.is_stopped:
+        if self._is_closed:
             return None
         had_run, self._had_run = self._had_run, self._follower.has_run
         if not self._had_run:
@@ -89,6 +88,14 @@ class RankFollower:
         self._look_s = now_s + pause_s
         self._had_run = self._follower.has_run
         return min(pause_s, _LOCAL_S)
+
+    def close(self) -> None:
+        """Leave the job to the other ranks of this host."""
+        self._is_closed = True
+        self._sampling.release()
+        self._election.release()
+        if self._reported is not None:
+            self._reported.close()
 
     def run(self) -> None:
         """Do one step after the other until that is over."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -54,6 +55,43 @@ def test_a_later_child_joins(proc: FakeProc) -> None:
     proc.run(70, parent=ROOT)
 
     assert pids(tree) == [ROOT, 70]
+
+
+def test_the_trees_of_further_roots_count_from_when_they_are_known(proc: FakeProc) -> None:
+    proc.run(80, parent=1)
+    proc.run(81, parent=80)
+    proc.run(90, parent=1)
+    roots: list[int] = []
+    tree = ProcTree(replace(proc.host, more_roots=lambda: roots), ROOT)
+    assert pids(tree) == [ROOT]
+
+    roots.append(80)
+
+    assert pids(tree) == [ROOT, 80, 81]
+    proc.run(82, parent=81)
+    assert pids(tree) == [ROOT, 80, 81, 82]
+
+
+def test_the_launcher_of_a_root_brings_all_that_it_has_started(proc: FakeProc) -> None:
+    proc.run(40, parent=1)
+    proc.run(ROOT, parent=40)
+    proc.run(51, parent=40)
+
+    tree = ProcTree(replace(proc.host, more_roots=lambda: [40]), ROOT)
+
+    assert sorted(pids(tree)) == [40, ROOT, 51]
+
+
+def test_the_pid_of_a_further_root_that_has_ended_may_be_a_strangers(proc: FakeProc) -> None:
+    proc.run(80, parent=1)
+    tree = ProcTree(replace(proc.host, more_roots=lambda: [80]), ROOT)
+    assert pids(tree) == [ROOT, 80]
+    proc.end(80)
+    assert pids(tree) == [ROOT]
+
+    proc.run(80, parent=1)
+
+    assert pids(tree) == [ROOT]
 
 
 def test_an_orphan_stays_with_its_children(proc: FakeProc) -> None:

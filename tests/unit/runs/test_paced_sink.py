@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from mlflow_sysmetrics.runs.paced_sink import PacedSink
+from mlflow_sysmetrics.sampling.sink import Record, Sink
+
+
+class Taken(Sink):
+    """Notes what it is given."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.said: list[str] = []
+
+    def put(self, record: Record) -> None:
+        self.steps.append(record.step)
+
+    def end(self) -> None:
+        self.said.append("end")
+
+    def close(self, timeout_s: float) -> None:
+        self.said.append(f"close {timeout_s}")
+
+
+def record(step: int, time_s: float) -> Record:
+    return Record(step, 1_700_000_000_000 + round(1000 * time_s), {"a": 1.0})
+
+
+def test_the_first_record_goes_at_once_the_others_in_parts() -> None:
+    taken = Taken()
+    paced = PacedSink(taken, 15_000)
+    after = []
+    for step in range(5):
+        paced.put(record(step, 10.0 * step))
+        after.append(list(taken.steps))
+
+    assert after == [[0], [0], [0, 1, 2], [0, 1, 2], [0, 1, 2, 3, 4]]
+
+
+def test_points_that_are_far_apart_are_not_held_back() -> None:
+    taken = Taken()
+    paced = PacedSink(taken, 15_000)
+    for step in range(3):
+        paced.put(record(step, 60.0 * step))
+
+    assert taken.steps == [0, 1, 2]
+
+
+def test_nothing_is_held_back_when_the_run_ends() -> None:
+    taken = Taken()
+    paced = PacedSink(taken, 15_000)
+    paced.put(record(0, 0.0))
+    paced.put(record(1, 1.0))
+    paced.end()
+    assert taken.steps == [0, 1]
+
+    paced.put(record(2, 2.0))
+    paced.close(5.0)
+
+    assert taken.steps == [0, 1, 2]
+    assert taken.said == ["end", "close 5.0"]
