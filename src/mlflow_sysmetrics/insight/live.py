@@ -19,17 +19,23 @@ if TYPE_CHECKING:
 _MIN_RATE_SPAN_S = 0.1
 """Below this a rate says nothing: kernels count CPU time in steps of 10 ms."""
 
-_AT_ONCE = 16
+_AT_ONCE = 4
 """Samples that are put into the statistics together: what has to be at hand is then fetched from
 memory once, which is most of the cost."""
 
-_MOST_COVERED_S = 120.0
-_MOST_INTERVALS_COVERED = 10
+_LONGEST_S = 120.0
+_MOST_INTERVALS = 10
 
 
-def most_covered_s(interval_s: float) -> float:
-    """How long one value of a gauge may stand for; what is longer is a gap."""
-    return max(_MOST_COVERED_S, _MOST_INTERVALS_COVERED * interval_s)
+def covered_s(span_s: float, interval_s: float) -> float:
+    """How long a value stands for: since the one before, or after a gap for an interval.
+
+    Args:
+        span_s: Time since the value before.
+        interval_s: Usual time between two samples.
+    """
+    is_gap = span_s > max(_LONGEST_S, _MOST_INTERVALS * interval_s)
+    return interval_s if is_gap else span_s
 
 
 class LiveStatistics:
@@ -51,7 +57,7 @@ class LiveStatistics:
         self.largest_gap_s = 0.0
         self.last_s = self._opened_s = opened_s
         self._to_epoch_s = epoch_s - opened_s
-        self._most_covered_s = most_covered_s(interval_s)
+        self._interval_s = interval_s
         self._grid = Grid()
         self._accumulators: dict[str, Accumulator] = {}
         self._feeds: dict[str, tuple[_Feed, ...]] = {}
@@ -103,7 +109,7 @@ class LiveStatistics:
         accumulator = self._accumulators[metric.key] = Accumulator(metric.key, self._grid)
         if metric.aggregate is Aggregate.RATE:
             return _Rate(metric, accumulator)
-        return _Gauge(metric, accumulator, self._most_covered_s)
+        return _Gauge(metric, accumulator, self._interval_s)
 
 
 class _Feed(Protocol):
@@ -116,14 +122,14 @@ class _Feed(Protocol):
 class _Gauge:
     """A metric whose readings are its values; of a counter, what it has risen by so far."""
 
-    __slots__ = ("_add", "_is_total", "_last_s", "_most_covered_s", "_opened", "_scale")
+    __slots__ = ("_add", "_interval_s", "_is_total", "_last_s", "_opened", "_scale")
 
-    def __init__(self, metric: Metric, accumulator: Accumulator, most_covered_s: float) -> None:
+    def __init__(self, metric: Metric, accumulator: Accumulator, interval_s: float) -> None:
         self._scale = metric.scale
         self._is_total = metric.aggregate is Aggregate.TOTAL
         self._opened: float | None = None
         self._last_s = math.inf
-        self._most_covered_s = most_covered_s
+        self._interval_s = interval_s
         self._add = accumulator.add
 
     def take(
@@ -137,9 +143,9 @@ class _Gauge:
             if self._opened is None:
                 self._opened = value
             value = max(0.0, value - self._opened)
-        covered_s = min(time_s - self._last_s, self._most_covered_s)
+        span_s = covered_s(time_s - self._last_s, self._interval_s)
         self._last_s = time_s
-        self._add(time_s, value * self._scale, covered_s, bucket)
+        self._add(time_s, value * self._scale, span_s, bucket)
 
 
 class _Rate:

@@ -158,7 +158,7 @@ class RunObserver(Observer):
         if judgement is not None and judgement.judged:
             tags[FINDINGS_TAG] = tag_text(judgement.findings)
         earlier = self._subject.earlier()
-        part = part_of(run, judgement)
+        part = part_of(run, judgement, self._settings.summary)
         if earlier is not None and earlier.part is not None:
             part = together((earlier.part, part))
         elif earlier is None or earlier.is_any:

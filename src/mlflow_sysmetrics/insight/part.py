@@ -48,7 +48,7 @@ class Part:
             if step < _COARSEST:
                 step *= 2
             else:
-                kept.popitem()
+                kept = dict(list(kept.items())[: len(kept) * 3 // 4])
         return text
 
     def _packed(self, statistics: Mapping[str, Statistic], step: int) -> str:
@@ -60,7 +60,7 @@ class Part:
             "w": self.gpu_hours_wasted,
             "m": {key: _row(each, self.started_s, step) for key, each in statistics.items()},
         }
-        packed = zlib.compress(json.dumps(found, separators=(",", ":")).encode(), 9)
+        packed = zlib.compress(json.dumps(found, separators=(",", ":")).encode())
         return _VERSION + base64.b64encode(packed).decode()
 
     @classmethod

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_sysmetrics.catalog import PREFIX, Aggregate, metric_of
 from mlflow_sysmetrics.insight.gpus import gpus_of
-from mlflow_sysmetrics.insight.live import most_covered_s
+from mlflow_sysmetrics.insight.live import covered_s
 from mlflow_sysmetrics.insight.run import RunView
 from mlflow_sysmetrics.insight.statistics import Accumulator, Grid, frozen
 from mlflow_sysmetrics.sampling.sink import SUMMARY_PREFIX
@@ -28,6 +28,9 @@ _UTILIZATION = "gpu/utilization_percentage"
 _POWER = "gpu/power_usage_watts"
 
 _USUAL_INTERVAL_S = 10.0
+
+_LATE = 2
+"""Intervals after which a first point is not that of a run that was sampled from its start."""
 
 
 @dataclass
@@ -112,16 +115,13 @@ def view_of(
     times_s = sorted({time_s for each in histories.values() for time_s in each.times_s})
     spans_s = [later - earlier for earlier, later in pairwise(times_s)]
     interval_s = median(spans_s) if spans_s else _USUAL_INTERVAL_S
-    longest_s = most_covered_s(interval_s)
-    opened_s = times_s[0] - interval_s if times_s else started_s or 0.0
-    if started_s is not None and times_s and 0 <= times_s[0] - started_s <= longest_s:
-        opened_s = started_s
-    statistics = _statistics(histories, opened_s, longest_s)
+    opened_s = _opened_s(times_s, started_s, interval_s)
+    statistics = _statistics(histories, opened_s, interval_s)
     first_s = times_s[0] - opened_s if times_s else 0.0
     return RunView(
         statistics=statistics,
         started_s=opened_s,
-        duration_s=first_s + sum(min(span_s, longest_s) for span_s in spans_s),
+        duration_s=first_s + sum(covered_s(span_s, interval_s) for span_s in spans_s),
         samples=len(times_s),
         largest_gap_s=max(spans_s, default=0.0),
         interval_s=interval_s,
@@ -133,7 +133,7 @@ def view_of(
 
 
 def _statistics(
-    histories: Mapping[str, History], opened_s: float, longest_s: float
+    histories: Mapping[str, History], opened_s: float, interval_s: float
 ) -> dict[str, Statistic]:
     grid = Grid()
     resumed_s = _resumed_s(histories)
@@ -142,12 +142,22 @@ def _statistics(
         accumulator = accumulators[key] = Accumulator(key, grid)
         before_s = opened_s
         for time_s, value in zip(history.times_s, history.values, strict=True):
+            span_s = covered_s(time_s - before_s, interval_s)
             if time_s in resumed_s:
                 accumulator.begin_anew()
-            covered_s = min(time_s - before_s, longest_s)
-            accumulator.add(time_s, value, covered_s, grid.number(time_s))
+                span_s = min(span_s, interval_s)
+            accumulator.add(time_s, value, span_s, grid.number(time_s))
             before_s = time_s
     return frozen(accumulators)
+
+
+def _opened_s(times_s: Sequence[float], started_s: float | None, interval_s: float) -> float:
+    """When sampling began: as the run did, or an interval before the first point."""
+    if not times_s:
+        return started_s or 0.0
+    if started_s is not None and 0 <= times_s[0] - started_s <= _LATE * interval_s:
+        return started_s
+    return times_s[0] - interval_s
 
 
 def _resumed_s(histories: Mapping[str, History]) -> set[float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.catalog import STATISTICS, SUMMARY, summary_name
@@ -24,6 +26,14 @@ MIN_SAMPLES = 3
 MAX_VALUES = 25
 
 _DECIMALS = 3
+_P95 = "p95"
+_DEVICE = re.compile(r"(?<=^gpu_)[0-9]+")
+
+_USUAL: dict[str, set[str]] = {}
+"""Statistics that the usual summary has, by the key of the metric."""
+
+for _each in SUMMARY:
+    _USUAL.setdefault(_each.metric, set()).add(_each.statistic)
 
 
 def summarize(
@@ -56,12 +66,23 @@ def summarize(
     return {SUMMARY_PREFIX + name: round(value, _DECIMALS) for name, value in chosen}
 
 
-def part_of(run: RunView, judgement: Judgement | None) -> Part:
-    """What is kept of a run that has been judged."""
+def part_of(run: RunView, judgement: Judgement | None, globs: tuple[str, ...] = ()) -> Part:
+    """What is kept of a run that has been judged: as much as its summary needs.
+
+    Args:
+        run: The run.
+        judgement: What the rules say of it; None where they were not asked.
+        globs: As for `summarize`.
+    """
     hours = _gpu_hours(run)
     is_judged = judgement is not None and any(map(_is_about_gpus, judgement.judged))
+    needed = ((key, each, _needed(key, globs)) for key, each in run.statistics.items())
     return Part(
-        run.statistics,
+        {
+            key: each if _P95 in statistics else replace(each, bins={})
+            for key, each, statistics in needed
+            if statistics
+        },
         run.started_s,
         run.duration_s,
         run.samples,
@@ -80,6 +101,13 @@ def gpu_hours_wasted(run: RunView, findings: Iterable[Finding]) -> float:
         for gpu in gpus:
             by_gpu[gpu] = max(by_gpu.get(gpu, 0.0), waste.gpu_hours / len(gpus))
     return sum(min(hours, run.duration_s / 3600) for hours in by_gpu.values())
+
+
+def _needed(key: str, globs: tuple[str, ...]) -> set[str]:
+    """Which statistics of a metric some value of the summary may be made of."""
+    usual = _USUAL.get(_DEVICE.sub("{index}", key), set())
+    chosen = (each for each in STATISTICS if matches_any(summary_name(key, each), globs))
+    return usual.union(chosen) if globs else usual
 
 
 def _gpu_hours(run: RunView) -> float | None:
@@ -135,4 +163,4 @@ def _of(statistic: Statistic, name: str) -> float | None:
         "total": statistic.total,
         "cpu_seconds": statistic.integral / 100,
     }
-    return statistic.p95 if name == "p95" else made[name]
+    return statistic.p95 if name == _P95 else made[name]

@@ -46,14 +46,17 @@ def answers(views: Sequence[RunView], settings: Settings) -> Answers:
         views: What each of its nodes did; one at least.
         settings: Which values and findings are wanted.
     """
-    judgement, parts = None, [part_of(view, None) for view in views]
+    judgements: list[Judgement | None] = [None for _ in views]
+    judgement = None
     if settings.has_findings:
-        judgements = [judge(view, settings.findings_exclude) for view in views]
-        parts = [part_of(view, each) for view, each in zip(views, judgements, strict=True)]
-        judgement = _together(views, judgements)
+        judged = [judge(view, settings.findings_exclude) for view in views]
+        judgement = _together(views, judged)
         if len(views) > 1:
             judgement = _with(judgement, judge(_of_all(views), settings.findings_exclude))
-    part = beside(parts)
+        judgements = list(judged)
+    part = beside(
+        part_of(view, each, settings.summary) for view, each in zip(views, judgements, strict=True)
+    )
     summary = summarize(part, views[0], judgement, settings.summary) if settings.has_summary else {}
     tags = {}
     if judgement is not None and judgement.judged:
