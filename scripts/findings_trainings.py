@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import mlflow
 import numpy as np
@@ -45,7 +45,7 @@ class Network:
 
     def step(self, inputs: Array, targets: Array) -> Array:
         """One step; returns the activations."""
-        hidden = np.tanh(inputs @ self._first)
+        hidden: Array = np.tanh(inputs @ self._first)
         error = hidden @ self._second - targets
         gradient = error @ self._second.T * (1 - hidden**2)
         self._second -= 1e-3 * hidden.T @ error / len(inputs)
@@ -84,7 +84,8 @@ def all_cores(seconds: float) -> None:
 
 def leak(seconds: float, megabytes: float = 1500) -> None:
     """Keeps the activations of every step, as a list of losses with their graphs does."""
-    network, kept, begin = Network(), [], time.monotonic()
+    network, begin = Network(), time.monotonic()
+    kept: list[Array] = []
     while (lasted := time.monotonic() - begin) < seconds:
         inputs, targets = network.batch()
         activations = network.step(inputs, targets)
@@ -97,7 +98,8 @@ def leak(seconds: float, megabytes: float = 1500) -> None:
 
 def cache_fills(seconds: float, megabytes: int = 900) -> None:
     """The first epoch decodes everything and keeps it; the others read from memory."""
-    network, cache, begin = Network(), [], time.monotonic()
+    network, begin = Network(), time.monotonic()
+    cache: list[Array] = []
     while (lasted := time.monotonic() - begin) < seconds:
         if lasted < seconds / 3:
             while len(cache) < megabytes * lasted / (seconds / 3) / 4:
@@ -108,7 +110,8 @@ def cache_fills(seconds: float, megabytes: int = 900) -> None:
 
 def saw_tooth(seconds: float) -> None:
     """Collects an epoch's predictions, evaluates, and drops them, again and again."""
-    network, predictions, begin = Network(), [], time.monotonic()
+    network, begin = Network(), time.monotonic()
+    predictions: list[Array] = []
     epoch_s = seconds / 8
     while (lasted := time.monotonic() - begin) < seconds:
         network.step(*network.batch())
@@ -121,7 +124,7 @@ def saw_tooth(seconds: float) -> None:
 
 def forest(seconds: float) -> None:
     """Cross-validation of a random forest with scikit-learn on all cores."""
-    from sklearn.ensemble import RandomForestRegressor  # noqa: PLC0415 - this one alone needs it
+    from sklearn.ensemble import RandomForestRegressor  # noqa: PLC0415 - only this needs it
     from sklearn.model_selection import cross_val_score  # noqa: PLC0415
 
     inputs, targets = Network().batch(4000)
@@ -211,7 +214,8 @@ def reads(seconds: float) -> None:
 
 def open_files(seconds: float) -> None:
     """Opens a file a step and keeps it: 900 of the 1024 that it may have."""
-    network, kept, begin = Network(), [], time.monotonic()
+    network, begin = Network(), time.monotonic()
+    kept: list[BinaryIO] = []
     while (lasted := time.monotonic() - begin) < seconds:
         network.step(*network.batch())
         while len(kept) < 900 * lasted / seconds:
@@ -242,7 +246,7 @@ def worker_dies(seconds: float) -> None:
 
 def near_limit(seconds: float) -> None:
     """Loads a dataset that all but fills the container, and trains."""
-    held = [np.ones(10 * _MEGABYTE // 8) for _ in range(75)]
+    held = [np.ones(10 * _MEGABYTE // 8) for _ in range(78)]
     train(seconds)
     del held
 
@@ -303,7 +307,7 @@ TRAININGS: dict[str, Callable[[float], None]] = {
 def main() -> None:
     """Run one in a run of its own, where MLflow is set to; print the run's id."""
     name, seconds = sys.argv[1], float(sys.argv[2])
-    scale = float(sys.argv[3]) if len(sys.argv) > 3 else 1.0
+    scale = float((*sys.argv[3:], 1)[0])
     # In so much more time, USS and PSS would be read so many times as often.
     process_tree.PRIVATE_MEMORY_SHARE *= scale
     mlflow.set_experiment("findings")

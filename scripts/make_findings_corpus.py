@@ -6,11 +6,14 @@ Seeded by their names: they come out the same each time. The levels and the nois
 trainings: utilisation that jitters by some points and dips at checkpoints, memory that steps.
 """
 
+# A drawing is made of numbers.
+# ruff: noqa: PLR2004
+
 from __future__ import annotations
 
 import math
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from findings_corpus import FOLDER, History
 
@@ -42,7 +45,10 @@ class Sketch:
         ended: Whether it has ended.
     """
 
-    def __init__(
+    salt: ClassVar[str] = ""
+    """Another one makes the same runs with another noise."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - a run has many sides
         self,
         name: str,
         about: str,
@@ -61,7 +67,7 @@ class Sketch:
         self.cpus, self.memory_gb = cpus, memory_gb
         self.facts = {"sys.cpu_cores": f"{cpus:g}", "sys.memory_gb": f"{memory_gb:g}"}
         self.facts |= facts or {}
-        self._random = Random(name)  # noqa: S311 - noise
+        self._random = Random(name + self.salt)  # noqa: S311 - noise
         self.times = [
             hours * (number + 1 + self._random.uniform(-0.1, 0.1)) / (points + 0.2)
             for number in range(points)
@@ -830,9 +836,11 @@ def other_troubles() -> list[Sketch]:
         )
         .cpu(2.3)
         .quota(64, 9),
-        Sketch("throttled-half-an-hour", "35 minutes of four hours.", 4, "cpu-throttled", cpus=4)
-        .cpu(lambda now: 3.95 if now > 3.4 else 2)
-        .quota(lambda now: 75 if now > 3.4 else 1, 1),
+        Sketch(
+            "throttled-in-the-end", "The last 80 minutes of four hours.", 4, "cpu-throttled", cpus=4
+        )
+        .cpu(lambda now: 3.95 if now > 2.6 else 2)
+        .quota(lambda now: 75 if now > 2.6 else 1, 1),
         Sketch(
             "leak",
             "Keeps the graph of each loss: 36 GB in ten hours.",
@@ -988,8 +996,7 @@ def main() -> None:
     for old in FOLDER.glob("synthetic-*.json"):
         old.unlink()
     for sketch in [*healthy(), *gpu_troubles(), *other_troubles()]:
-        sketch.name = f"synthetic-{sketch.name}"
-        sketch.history().write(FOLDER / f"{sketch.name}.json")
+        sketch.history().write(FOLDER / f"synthetic-{sketch.name}.json")
 
 
 if __name__ == "__main__":

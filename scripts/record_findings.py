@@ -2,9 +2,10 @@
 
     python scripts/record_findings.py FOLDER [NAME…] [--seconds 100] [--scale 6]
 
-Runs on Linux as root, with control groups of version 1: some of the trainings are given a CPU quota,
-a memory limit, a slow disk or a small one. `--scale` multiplies the times of what was recorded, as if
-each training had taken so many times as long: rates, shares and sizes stay what they were measured.
+Runs on Linux as root, with control groups of version 1: some of the trainings are given a CPU
+quota, a memory limit, a slow disk or a small one. `--scale` multiplies the times of what was
+recorded, as if each training had taken so many times as long: rates, shares and sizes of memory
+stay what was measured.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ def main() -> None:
 def record(case: Case, seconds: float, scale: float) -> History:
     """Run a training and read what the plugin logged of it."""
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))  # noqa: S108 - on a disk
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
         store = folder / "mlflow.db"
         work = folder / "work"
         work.mkdir()

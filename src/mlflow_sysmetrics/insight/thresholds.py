@@ -103,10 +103,13 @@ class Thresholds:
         25, "%", "io-bound", "Of its CPUs, and of one core, below which a tree without GPUs waits."
     )
     throttled: float = _threshold(
-        25, "% of the periods", "cpu-throttled", "In which the CPU quota was used up."
+        40, "% of the periods", "cpu-throttled", "In which the CPU quota was used up."
     )
     throttled_minutes: float = _threshold(
-        15, "minutes", "cpu-throttled", "For which it was so, or half of the run."
+        15, "minutes", "cpu-throttled", "For which it was so, and the next; or half of the run."
+    )
+    throttled_share: float = _threshold(
+        25, "% of the time", "cpu-throttled", "For which it was so."
     )
     throttled_cores: float = _threshold(
         20,
@@ -124,11 +127,10 @@ class Thresholds:
         0.8, "", "memory-leak, oom-forecast, fd-leak", "R² of the straight line through it."
     )
     leak_steadiness: float = _threshold(
-        0.8,
+        0.75,
         "",
         "memory-leak, oom-forecast, fd-leak",
-        "Growth from the third to the last quarter of that time, by that from the first to the "
-        "second: a cache flattens.",
+        "Slope in the second half of that time, by that in the first: a cache flattens.",
     )
     leak_resident: float = _threshold(
         50,
@@ -147,7 +149,7 @@ class Thresholds:
         30, "minutes", "oom-forecast, disk-nearly-full", "Of growth, in 4 of the last 5 windows."
     )
     forecast_run_times: float = _threshold(
-        2, "× the run's time", "oom-forecast", "Until the limit is reached, at most."
+        2, "times the run", "oom-forecast", "Until the limit is reached, at most."
     )
     forecast_hours: float = _threshold(
         24, "hours", "oom-forecast, disk-nearly-full", "Until the limit is reached, at most."
@@ -190,7 +192,10 @@ class Thresholds:
         8, "GB", "memory-overprovisioned", "Of the limit, at least."
     )
     headroom: float = _threshold(
-        1.2, "× the peak", "memory-overprovisioned", "That would do, and is under half the limit."
+        1.2,
+        "times the peak",
+        "memory-overprovisioned",
+        "That would do, and is under half the limit.",
     )
     descriptors: float = _threshold(
         70, "%", "fd-leak", "Of the descriptors that one process may have, and rising."
@@ -207,4 +212,4 @@ def rows() -> Iterator[Row]:
     """All thresholds, for the documentation."""
     for each in fields(Thresholds):
         meta = each.metadata
-        yield Row(each.name, each.default, meta["unit"], meta["rules"], meta["meaning"])
+        yield Row(each.name, float(each.default), meta["unit"], meta["rules"], meta["meaning"])

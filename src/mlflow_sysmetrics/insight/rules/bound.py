@@ -167,8 +167,10 @@ def cpu_throttled(run: RunView) -> Finding | None:
         {key: lambda value: value >= LIMITS.throttled, cores_key: lambda value: value >= least},
         run.warmed_up_s,
     )
-    minutes = (share or 0.0) * (run.ended_s - run.warmed_up_s) / 60
-    if share is None or (minutes < LIMITS.throttled_minutes and share < 1 / 2):
+    if share is None or share * 100 < LIMITS.throttled_share:
+        return None
+    minutes = share * (run.ended_s - run.warmed_up_s) / 60
+    if minutes < LIMITS.throttled_minutes and share < 1 / 2:
         return None
     busy = run.get(TREE_CPU)
     return Finding(

@@ -178,11 +178,12 @@ def steady_growth(run: RunView, statistic: Statistic) -> Growth | None:
     quarters = _means(points, _QUARTERS)
     if quarters is None:
         raise NotJudged(f"system/{statistic.key} has gaps")
-    rises = [after - before for before, after in pairwise(quarters)]
-    if min(rises) <= 0 or rises[-1] < LIMITS.leak_steadiness * rises[0]:
+    if any(after <= before for before, after in pairwise(quarters)):
         return None
     slope, height, fit = line_through(points)
-    if slope <= 0 or fit < LIMITS.leak_fit:
+    half = len(points) // 2
+    (first, _, _), (second, _, _) = line_through(points[:half]), line_through(points[half:])
+    if fit < LIMITS.leak_fit or second < LIMITS.leak_steadiness * first:
         return None
     start_s, stop_s = points[0].time_s, points[-1].time_s
     middle_s = mean(point.time_s for point in points)
