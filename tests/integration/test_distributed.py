@@ -10,6 +10,7 @@ import pytest
 
 from integration.launcher import SCRIPTS, Launcher
 from integration.servers import free_port
+from integration.slurm import Slurm
 from integration.training import (
     RANK,
     TORCHRUN,
@@ -141,6 +142,23 @@ def test_lightnings_logger_opens_the_run_of_two_hosts(training: Training) -> Non
     assert_shows(run, "1", trees[B])
     assert run.status == "FINISHED"
     assert [outcome.exit_status for outcome in training.outcomes] == [0, 0]
+
+
+def test_srun_on_two_hosts_shows_each_of_them(training: Training) -> None:
+    with Slurm(A, B) as slurm:
+        srun = ("srun", "--nodes", "2", "--ntasks", "4", sys.executable, RANK)
+        training.start(srun, **slurm.variables)
+        training.wait_for_points("0", "1")
+        ranks = training.measure(4)
+        training.wait_for_points("0", "1", count=6)
+        run = training.end()
+
+    trees = trees_of(ranks)
+    assert nodes_of(run) == {"0", "1"}
+    assert_shows(run, "0", trees[A])
+    assert_shows(run, "1", trees[B])
+    assert run.status == "FINISHED"
+    assert [outcome.exit_status for outcome in training.outcomes] == [0]
 
 
 def test_mpirun_on_one_host_shows_all_ranks_under_plain_keys(training: Training) -> None:

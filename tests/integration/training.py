@@ -114,9 +114,8 @@ class Training:
             host: A host of its own: its name; None for this machine.
             variables: Further environment variables.
         """
-        if host is not None:
-            command = on_host(host, command)
-        process = self.launcher.start_command(command, **variables)
+        whole = command if host is None else on_host(host, command)
+        process = self.launcher.start_command(whole, **variables)
         self._processes.append(process)
         return process
 
@@ -198,11 +197,23 @@ class Training:
         return f"\nruns: {runs}\n{said}"
 
 
-def on_host(name: str, command: Sequence[str | Path]) -> list[str | Path]:
-    """A command on a host of its own, whose processes see no others."""
-    rights = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    unshare = ["unshare", *rights, "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    return [*unshare, "sh", "-c", 'hostname "$0" && exec "$@"', name, *command]
+def on_host(name: str, command: Sequence[str | Path], *, alone: bool = True) -> list[str | Path]:
+    """A command on a host of its own.
+
+    Args:
+        name: The host's.
+        command: The command.
+        alone: Its processes see no others; False for a host that several commands share.
+    """
+    namespaces = ["--uts"]
+    if alone:
+        namespaces += ["--pid", "--fork", "--kill-child", "--mount-proc"]
+    return ["unshare", *namespaces, "sh", "-c", 'hostname "$0" && exec "$@"', name, *command]
+
+
+def as_user(number: int, command: Sequence[str | Path]) -> list[str | Path]:
+    """A command as another user, who may read what this one may."""
+    return ["unshare", "--user", f"--map-user={number}", f"--map-group={number}", *command]
 
 
 def points_of(run: Run, node: str = _PLAIN, key: str = _TREE) -> list[Point]:

@@ -31,15 +31,16 @@ def own_rank() -> int:
     return next(int(os.environ[name]) for name in _NUMBERS if name in os.environ)
 
 
-def work(rank: int) -> None:
+def work(rank: int, until: str = "end") -> None:
     """Be busy with nothing until the test says that it is enough."""
     host, measured = socket.gethostname(), False
-    while not (TOLD / "end").exists():
-        if (TOLD / f"kill-{rank}").exists() or (
-            (TOLD / f"kill-holder-on-{host}").exists() and samples()
-        ):
-            tell(f"killed-on-{host}", {"rank": rank})
-            os.kill(os.getpid(), signal.SIGKILL)
+    while not (TOLD / until).exists() and not (TOLD / "end").exists():
+        victims = [f"kill-{rank}"]
+        victims += [f"kill-holder-on-{host}"] if samples() else []
+        for victim in victims:
+            if (TOLD / victim).exists():
+                (TOLD / victim).rename(TOLD / f"did-{victim}")  # what replaces it shall live
+                os.kill(os.getpid(), signal.SIGKILL)
         if not measured and (TOLD / "measure").exists():
             measured = True
             tell(f"rank-{rank}", {"rank": rank, "host": host, **measure()})
