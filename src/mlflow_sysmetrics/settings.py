@@ -73,6 +73,12 @@ def _whose_gpus(text: str) -> str:
     return text.lower()
 
 
+def _which_hosts(text: str) -> str:
+    if text.lower() not in {"auto", "all", "off"}:
+        raise ValueError(text)
+    return text.lower()
+
+
 def _switch(text: str) -> bool:
     try:
         return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
@@ -165,6 +171,15 @@ VARIABLES = (
         "from Hopper on. Read when the first run of a process opens.",
     ),
     Variable(
+        "MLFLOW_SYSMETRICS_DISTRIBUTED",
+        "distributed",
+        _which_hosts,
+        "`auto`, `all` or `off`",
+        "What a job of several processes logs to the run of rank 0: with `auto` every rank of its "
+        "host, and the main metrics of every other host; with `all` all metrics of every host; "
+        "with `off` rank 0's own process and host alone.",
+    ),
+    Variable(
         "MLFLOW_SYSMETRICS_FLUSH_TIMEOUT",
         "flush_timeout_s",
         _timeout_s,
@@ -196,6 +211,7 @@ class Settings:
         exclude_tags: Globs of the tags not to set.
         gpus: Which GPUs are the run's: `visible`, `used` or `all`.
         gpu_profiling: Whether to read how busy the parts of GPUs are.
+        distributed: What other processes of a job log: `auto`, `all` or `off`.
         flush_timeout_s: Bound on what the end of a run waits.
         spool_dir: Where samples are kept that could not be sent; None for the user's own folder.
         origins: For each field its variable's name, where that set it.
@@ -210,6 +226,7 @@ class Settings:
     exclude_tags: tuple[str, ...] = ()
     gpus: str = "visible"
     gpu_profiling: bool = False
+    distributed: str = "auto"
     flush_timeout_s: float = 5.0
     spool_dir: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)

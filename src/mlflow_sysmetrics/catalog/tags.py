@@ -199,6 +199,24 @@ TAGS = (
         source="environment (SLURM_JOB_PARTITION)",
     ),
     Tag(
+        "sys.nodes",
+        "The hosts of a job on several, as JSON, by the number in their metrics' keys "
+        "(`system/node_1/…`); what all have in common stands once, under `all`. `id` tells a host "
+        "from the others.",
+        '{"all":{"cpus":64,"gpus":"8 x NVIDIA H100 80GB HBM3"},"0":{"host":"node-17",'
+        '"id":"1f3a9c"},"1":{"host":"node-18","id":"77b0de"}}',
+        source="as for `sys.hostname`, `sys.cpu_cores`, `sys.gpu`",
+        absent="outside a job on several hosts",
+    ),
+    Tag(
+        "sysmetrics.job",
+        "Name of the job on several hosts, hashed, by which they find the run; after the point, "
+        "which process opened it.",
+        "9c1f2f0a6b7d4e58.1f3a9c77b0de",
+        source="the launcher's variables",
+        absent="outside a job on several hosts",
+    ),
+    Tag(
         "sysmetrics.error",
         "Facts that could not be read, with the reason.",
         "gpu: nvidia-smi did not answer within 3 s",

@@ -174,7 +174,7 @@ def open_process_tree(
     if host.system == "Linux":
         source = ProcTree(host, root_pid, children=children)
     else:
-        source = PsutilTree(root_pid, children=children)
+        source = PsutilTree(root_pid, children=children, more_roots=host.more_roots)
     limits = read_limits(host)
     return ProcessTreeCollector(
         source,

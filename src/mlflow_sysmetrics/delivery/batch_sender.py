@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.delivery.run_store import RunStore
     from mlflow_sysmetrics.sampling.sink import Point
 
+_MAX_TAGS_A_BATCH = 100  # MLflow's limit
 _INVALID_AT_FIRST = 5
 """So many metrics, and none that the store takes: then it is to be expected of all others."""
 
@@ -37,10 +38,12 @@ class BatchSender:
         """
         invalid: dict[str, InvalidPoints] = {}
         self.taken = 0
-        while points or tags:
-            count = max(1, store.limits.batch_points - len(tags))  # tags count, too
-            self._log_some(points[:count], tags, store, invalid)
-            points, tags = points[count:], {}
+        waiting = [*tags.items()]
+        while points or waiting:
+            some, waiting = dict(waiting[:_MAX_TAGS_A_BATCH]), waiting[_MAX_TAGS_A_BATCH:]
+            count = max(1, store.limits.batch_points - len(some))  # tags count, too
+            self._log_some(points[:count], some, store, invalid)
+            points = points[count:]
         for key, reason in invalid.items():
             if not self.taken:  # then it is not this metric: something is in disorder, and may pass
                 raise reason
@@ -73,9 +76,11 @@ class BatchSender:
         else:
             self.taken += len(points)
             return
-        middle = len(points) // 2
-        if middle:
-            self._log_halves(points, tags, store, invalid, reason)
+        if tags:
+            self._log_apart(points, tags, store, invalid, reason)
+            return
+        if len(points) > 1:
+            self._log_halves(points, store, invalid, reason)
             return
         if reason.is_too_large:  # one point is not: something before the store is in disorder
             store.limits.batch_points = MAX_METRICS_A_BATCH
@@ -85,13 +90,33 @@ class BatchSender:
         invalid.update((point.key, reason) for point in points)
         if len(invalid) == _INVALID_AT_FIRST and not self.taken:
             raise reason
+
+    def _log_apart(
+        self,
+        points: Sequence[Point],
+        tags: Mapping[str, str],
+        store: RunStore,
+        invalid: dict[str, InvalidPoints],
+        reason: InvalidPoints,
+    ) -> None:
+        """Log points and tags that the store rejects together; a tag that it rejects is left out.
+
+        A tag concerns no metric: points are not kept waiting for it, nor taken for invalid.
+        """
         if points:
+            self._log_some(points, {}, store, invalid)
             self._log_some([], tags, store, invalid)
+        elif len(tags) > 1:
+            for key, value in tags.items():
+                self._log_some([], {key: value}, store, invalid)
+        elif store.read().is_deleted:
+            raise RunGone("the run is deleted") from reason
+        else:
+            warn_once(f"the store does not take the tag {', '.join(tags)}: {reason}")
 
     def _log_halves(
         self,
         points: Sequence[Point],
-        tags: Mapping[str, str],
         store: RunStore,
         invalid: dict[str, InvalidPoints],
         reason: InvalidPoints,
@@ -101,7 +126,7 @@ class BatchSender:
         if reason.is_too_large:
             store.limits.batch_points = middle
         invalid_before, taken_before = len(invalid), self.taken
-        self._log_some(points[:middle], tags, store, invalid)
+        self._log_some(points[:middle], {}, store, invalid)
         self._log_some(points[middle:], {}, store, invalid)
         if len(invalid) == invalid_before and self.taken - taken_before == len(points):
             store.limits.batch_points = min(store.limits.batch_points, middle)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.log import warn_once
+from mlflow_sysmetrics.sampling.sink import SUMMARY_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,9 +47,10 @@ class KeptApartStore:
 
     def log(self, points: Sequence[Point], tags: Mapping[str, str]) -> None:
         """See `RunStore`."""
-        if points and self._looks_left:
-            self._look(points)
-            self._sent_ms.update(point.timestamp_ms for point in points)
+        ours = [point for point in points if not point.key.startswith(SUMMARY_PREFIX)]
+        if ours and self._looks_left:
+            self._look(ours)
+            self._sent_ms.update(point.timestamp_ms for point in ours)
         self._store.log(points, tags)
 
     def read(self) -> RunState:

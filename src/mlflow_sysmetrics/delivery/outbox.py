@@ -32,7 +32,7 @@ class Outbox:
         """Append a sample."""
         self._samples.append(sample)
         self.size_bytes += sample.size_bytes
-        self.samples += sample.samples
+        self.samples += sample.counts_as
 
     def peek(self, max_points: int) -> list[Record]:
         """The oldest samples, at least one, that have no more points together."""
@@ -49,7 +49,7 @@ class Outbox:
         while self._samples and self._samples[0].step < step:
             removed = self._samples.popleft()
             self.size_bytes -= removed.size_bytes
-            self.samples -= removed.samples
+            self.samples -= removed.counts_as
         return before - self.samples
 
     def thin(self, since: int = 0) -> int:
@@ -73,15 +73,15 @@ class Outbox:
 
 def samples_of(logged: Iterable[Record]) -> int:
     """How many samples of the host they are made of."""
-    return sum(each.samples for each in logged)
+    return sum(each.counts_as for each in logged)
 
 
 def up_to(max_points: int, samples: Iterable[Record]) -> list[Record]:
-    """The first samples, at least one, that have no more points together."""
+    """The first samples, at least one, that have no more points and tags together."""
     taken: list[Record] = []
     points = 0
     for sample in samples:
-        points += len(sample.values)
+        points += sample.entries
         if taken and points > max_points:
             break
         taken.append(sample)

@@ -26,6 +26,7 @@ from mlflow_sysmetrics.delivery.run_store import (
     Limits,
     RunState,
     StoreFailed,
+    full_key,
     raise_for,
     state_from_json,
 )
@@ -114,7 +115,7 @@ class RestRunStore:
             "run_id": self._run_id,
             "metrics": [
                 {
-                    "key": self._prefix + point.key,
+                    "key": full_key(self._prefix, point),
                     "value": point.value,
                     "timestamp": point.timestamp_ms,
                     "step": point.step,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from mlflow_sysmetrics.catalog import PREFIX
 from mlflow_sysmetrics.log.addresses import hide, shown_text
+from mlflow_sysmetrics.sampling.sink import SUMMARY_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -144,6 +146,11 @@ class RunStore(Protocol):
 
     def timestamps(self, key: str) -> frozenset[int]:
         """Timestamps, in ms, of all points of one metric."""
+
+
+def full_key(prefix: str, point: Point) -> str:
+    """A point's key in the store; those of a summary are the run's, under no host's prefix."""
+    return (PREFIX if point.key.startswith(SUMMARY_PREFIX) else prefix) + point.key
 
 
 def raise_for(error_code: str, reason: str) -> None:

@@ -6,6 +6,7 @@ alone:
 
     5d1f0a8c {"format": 1, "run_id": "…", "tracking_uri": "…", "prefix": "system/", …}
     90b2c3ee [12, 1700000000000, {"cpu_utilization_percentage": 41.5, …}]
+    c00f8e14 [13, 1700000001000, {}, 0, {"tags": {…}, "summary": {…}}]
     1c62ab03 {"sent_to": 13}
 
 A file is locked by the process that owns it, by a lock that the system lets go of when the process
@@ -333,8 +334,8 @@ class Spool:
         return samples_of(self.unsent())
 
     def count_points(self) -> int:
-        """How many points the samples have that are not marked as sent."""
-        return sum(len(sample.values) for sample in self.unsent())
+        """How many points and tags the samples have that are not marked as sent."""
+        return sum(sample.entries for sample in self.unsent())
 
     def delete(self) -> None:
         """Delete the file, which is all sent, or will never be; another user's stays."""
@@ -518,10 +519,10 @@ class _Check:
             self.marks |= found
             return
         last, samples = self._steps[-1] if self._steps else (range(0), 0)
-        if found.step == last.stop and found.samples == samples:
+        if found.step == last.stop and found.counts_as == samples:
             self._steps[-1] = (range(last.start, found.step + 1), samples)
         elif found.step >= last.stop:
-            self._steps.append((range(found.step, found.step + 1), found.samples))
+            self._steps.append((range(found.step, found.step + 1), found.counts_as))
 
 
 def _check_store(header: Header, tracking_uri: str | None) -> None:
@@ -534,11 +535,18 @@ def _check_store(header: Header, tracking_uri: str | None) -> None:
 def _record_of(sample: Record) -> list[object]:
     """A sample as JSON, which has no NaN and no infinity.
 
-    With how many of the host's it is made of, where it is not one.
+    With how many of the host's it is made of, where it is not one; and with its tags and summary,
+    where it has any.
     """
-    values = {key: value for key, value in sample.values.items() if isfinite(value)}
-    record: list[object] = [sample.step, sample.timestamp_ms, values]
+    record: list[object] = [sample.step, sample.timestamp_ms, _finite(sample.values)]
+    if sample.tags or sample.summary:
+        more = {"tags": dict(sample.tags), "summary": _finite(sample.summary)}
+        return [*record, sample.samples, more]
     return record if sample.samples == 1 else [*record, sample.samples]
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {key: value for key, value in values.items() if isfinite(value)}
 
 
 def spool_files(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH, PREFIX
 from mlflow_sysmetrics.delivery.run_address import RunAddress, portable_uri
 from mlflow_sysmetrics.delivery.spool_folder import SpoolRefused
-from mlflow_sysmetrics.sampling.sink import Record
+from mlflow_sysmetrics.sampling.sink import SUMMARY_PREFIX, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,10 +91,7 @@ def parse_header(record: Any) -> Header:  # noqa: ANN401 - any JSON
     _check("a prefix", isinstance(prefix, str) and _is_key(f"{prefix}key"))
     _check("a workspace", workspace is None or _is_text_of(workspace, _WORKSPACE))
     _check("a first step", first_step is None or _is_count(first_step, _MAX_STEP))
-    _check("tags", isinstance(tags, dict) and len(tags) <= _MAX_TAGS)
-    for key, value in tags.items():
-        is_ours = len(key) <= _MAX_KEY and _TAG.fullmatch(key)
-        _check("tags", is_ours and isinstance(value, str) and len(value) <= _MAX_TAG_BYTES)
+    _check_tags(tags)
     return Header(RunAddress(run_id, uri, prefix, workspace), first_step, tags)
 
 
@@ -112,17 +109,39 @@ def parse_record(record: Any, prefix: str) -> Record | dict[str, int]:  # noqa: 
         _check("marks", all(_is_count(record[name], _MAX_NUMBER) for name in _MARKS & {*record}))
         _check("a first step", record.get("first_step", 0) <= _MAX_STEP)
         return {name: record[name] for name in _MARKS & {*record}}
-    _check("samples", isinstance(record, list) and len(record) in {3, 4})
+    _check("samples", isinstance(record, list) and len(record) in {3, 4, 5})
     step, timestamp_ms, values, *rest = record
     samples = rest[0] if rest else 1
-    _check("numbers of samples", samples and _is_count(samples, _MAX_SAMPLES))
+    tags, summary = _parse_more(rest[1]) if rest[1:] else ({}, {})
+    is_empty_well = samples != 0 or (bool(rest[1:]) and values == {})
+    _check("numbers of samples", _is_count(samples, _MAX_SAMPLES) and is_empty_well)
     _check("steps", _is_count(step, _MAX_STEP))
     _check("times", _is_count(timestamp_ms, _MAX_TIMESTAMP_MS))
+    _check_metrics(values, prefix)
+    return Record(step, timestamp_ms, values, samples, tags, summary)
+
+
+def _parse_more(more: Any) -> tuple[dict[str, str], dict[str, float]]:  # noqa: ANN401 - any JSON
+    """Tags and summary: `{"tags": {"sys.findings": "…"}, "summary": {"summary/…_mean": 1.0}}`."""
+    _check("parts of samples", isinstance(more, dict) and more.keys() == {"tags", "summary"})
+    _check_tags(more["tags"])
+    _check_metrics(more["summary"], PREFIX)
+    _check("summaries", all(key.startswith(SUMMARY_PREFIX) for key in more["summary"]))
+    return more["tags"], more["summary"]
+
+
+def _check_metrics(values: Any, prefix: str) -> None:  # noqa: ANN401 - any JSON
     _check("metrics", isinstance(values, dict))
     for key, value in values.items():
         _check("metric keys", _is_key(prefix + key))
         _check("values", _is_value(value))
-    return Record(step, timestamp_ms, values, samples)
+
+
+def _check_tags(tags: Any) -> None:  # noqa: ANN401 - any JSON
+    _check("tags", isinstance(tags, dict) and len(tags) <= _MAX_TAGS)
+    for key, value in tags.items():
+        is_ours = len(key) <= _MAX_KEY and _TAG.fullmatch(key)
+        _check("tags", is_ours and isinstance(value, str) and len(value) <= _MAX_TAG_BYTES)
 
 
 def parse_progress(record: Mapping[str, Any]) -> tuple[int, list[Steps]] | None:

@@ -78,7 +78,7 @@ def count_missing(samples: Iterator[Record], store: RunStore) -> int:
             pass
         missing = stored.missing(points)
         lacking = {point.step for point in missing}
-        count += samples_of(sample for sample in batch if sample.step in lacking)
-        if len(missing) == len(points):  # they were sent in order: then it lacks the rest, too
+        count += samples_of(s for s in batch if s.step in lacking or not s.values)
+        if points and len(missing) == len(points):  # in order: then the rest, too
             return count + samples_of(samples)
     return count

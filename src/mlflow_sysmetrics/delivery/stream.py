@@ -264,11 +264,13 @@ class Stream:
             if not self._stored.look_up(points):
                 return 0
             missing = self._stored.missing(points)
-            if len(missing) == len(points):  # in order: then it has nothing of the rest either
+            if points and len(missing) == len(points):  # in order: nor the rest
                 self._tried_to = 0
         if batch:
             self._tried_to = max(self._tried_to, batch[-1].step + 1)
-        self._log(missing, store)
+        # Harmless if done twice, so not looked for.
+        missing = [*missing, *(point for each in batch for point in each.summary_points())]
+        self._log(missing, {k: v for each in batch for k, v in each.tags.items()}, store)
         self._settle(batch)
         return samples_of(batch)
 
@@ -310,9 +312,10 @@ class Stream:
                     batch = self._outbox.peek(max_points)
             return batch
 
-    def _log(self, points: Sequence[Point], store: RunStore) -> None:
+    def _log(self, points: Sequence[Point], tags: dict[str, str], store: RunStore) -> None:
         dropped = self.dropped
-        tags = {DROPPED_TAG: str(dropped)} if dropped != self._reported_dropped else {}
+        if dropped != self._reported_dropped:
+            tags[DROPPED_TAG] = str(dropped)
         stored, self._stored = self._stored, None  # from now on the store may have more
         try:
             self._sender.log(points, tags, store)

@@ -22,6 +22,7 @@ from mlflow_sysmetrics.delivery.run_store import (
     Limits,
     RunState,
     StoreFailed,
+    full_key,
     raise_for,
 )
 from mlflow_sysmetrics.log.addresses import shown_text
@@ -105,7 +106,7 @@ class ClientRunStore:
     def log(self, points: Sequence[Point], tags: Mapping[str, str]) -> None:
         """See `RunStore`."""
         metrics = [
-            Metric(self._prefix + point.key, point.value, point.timestamp_ms, point.step)
+            Metric(full_key(self._prefix, point), point.value, point.timestamp_ms, point.step)
             for point in points
         ]
         run_tags = [RunTag(key, value) for key, value in tags.items()]

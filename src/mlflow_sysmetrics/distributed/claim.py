@@ -41,6 +41,7 @@ class Claim:
         self._address = f"\0mlflow-sysmetrics/{name}"
         self._byte = int(name[:8], 16) >> 1  # Windows takes 31 bits
         self._socket: int | None = None  # a descriptor
+        self._visitors: list[socket.socket] = []
         self._has_byte = False
 
     def acquire(self) -> bool:
@@ -60,6 +61,48 @@ class Claim:
                 return None
         pid: int = struct.unpack("3i", credentials)[0]
         return pid or None
+
+    def visit(self) -> socket.socket | None:
+        """Report to the process that has it.
+
+        Returns:
+            A connection that ends with that process; None where no process has it, or the system
+            has no such sockets.
+        """
+        if not _HAS_ABSTRACT_SOCKETS:
+            return None
+        visiting = socket.socket(socket.AF_UNIX)
+        visiting.setblocking(False)  # noqa: FBT003 - Python's signature
+        try:
+            visiting.connect(self._address)
+        except OSError:
+            visiting.close()
+            return None
+        return visiting
+
+    def visitors(self) -> list[int]:
+        """The processes of this user that have reported since the last call."""
+        pids: list[int] = []
+        while (visitor := self._accept()) is not None:
+            self._visitors.append(visitor)
+            credentials = visitor.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            pid, user, _ = struct.unpack("3i", credentials)
+            if pid and user == os.getuid():
+                pids.append(pid)
+        return pids
+
+    def _accept(self) -> socket.socket | None:
+        """The next connection; None where there is none now."""
+        if self._socket is None:
+            return None
+        listening = socket.socket(fileno=os.dup(self._socket))
+        listening.setblocking(False)  # noqa: FBT003 - Python's signature
+        try:
+            return listening.accept()[0]
+        except OSError:
+            return None
+        finally:
+            listening.close()
 
     def release(self) -> None:
         """Let another process have it."""
@@ -102,6 +145,8 @@ class Claim:
         if self._socket is not None:
             os.close(self._socket)
             self._socket = None
+        while self._visitors:
+            self._visitors.pop().close()
 
 
 class _LockedBytes:

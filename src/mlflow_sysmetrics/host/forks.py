@@ -25,6 +25,7 @@ FORK_WAIT_S = 1.0
 class ForkOrder(Enum):
     """The order in which a fork waits: the sampler, which asks collectors, before those."""
 
+    FOLLOWER = auto()
     UPLOADER = auto()
     SAMPLER = auto()
     COLLECTOR = auto()

@@ -21,7 +21,7 @@ from mlflow_sysmetrics.host.files import decode
 from mlflow_sysmetrics.log import warn_once
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from types import ModuleType
 
 
@@ -35,6 +35,7 @@ class Host:
         environ: The process's environment.
         clock: Time source of samples.
         pid: The process whose limits and tree are read; this one where None.
+        more_roots: Gives the processes whose trees count, too.
     """
 
     root: Path = Path("/")
@@ -42,6 +43,7 @@ class Host:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     clock: Clock = field(default_factory=Clock)
     pid: int | None = None
+    more_roots: Callable[[], Collection[int]] = tuple
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", self.root.absolute())  # paths are joined to it twice

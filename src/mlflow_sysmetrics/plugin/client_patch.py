@@ -143,6 +143,7 @@ def _begin(run: Run, client: Any) -> None:  # noqa: ANN401 - MLflow has no types
     try:
         from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME  # noqa: PLC0415 - as above
 
+        from mlflow_sysmetrics.distributed.leader import with_node  # noqa: PLC0415 - heavy
         from mlflow_sysmetrics.runs.monitors import RunMonitor  # noqa: PLC0415 - heavy
         from mlflow_sysmetrics.runs.registry import RunRequest  # noqa: PLC0415 - heavy
         from mlflow_sysmetrics.settings import Settings  # noqa: PLC0415 - heavy
@@ -155,7 +156,7 @@ def _begin(run: Run, client: Any) -> None:  # noqa: ANN401 - MLflow has no types
         opening = RunRequest(
             run_id,
             client.tracking_uri,
-            Settings.from_env(),
+            with_node(Settings.from_env()),
             resumed=False,
             poll_status=True,
         )

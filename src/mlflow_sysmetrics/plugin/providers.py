@@ -38,8 +38,9 @@ class SysMetricsRunContextProvider:
 class SysMonitorRunContextProvider:
     """Samples system and process metrics while `sysmonitor` is switched on.
 
-    It adds no tags: MLflow's loading it is the occasion to attach to MLflow's runs, and being asked
-    for tags the occasion to attach to a client's.
+    Its only tags are those by which the other hosts of a job find the run. MLflow's loading it is
+    the occasion to attach to MLflow's runs, and to look for the run of another host; being asked
+    for tags is the occasion to attach to a client's.
     """
 
     def __init__(self) -> None:
@@ -47,10 +48,12 @@ class SysMonitorRunContextProvider:
             from mlflow_sysmetrics.plugin import (  # noqa: PLC0415 - they may fail
                 client_patch,
                 monitor_patch,
+                rank_thread,
             )
 
             monitor_patch.attach()
             client_patch.attach()
+            rank_thread.start()
         except Exception as error:  # noqa: BLE001 - nothing of ours may break `import mlflow`
             warn_once(f"runs get no system metrics from this plugin: {shown_text(repr(error))}")
 
@@ -59,7 +62,10 @@ class SysMonitorRunContextProvider:
         return _is_on(SYSMONITOR)
 
     def tags(self) -> dict[str, str]:
-        """No tags; being asked reveals clients that open their runs themselves."""
+        """The tags of a job on several hosts; none outside of one. Never raises.
+
+        Being asked reveals clients that open their runs themselves.
+        """
         try:
             from mlflow_sysmetrics.plugin.client_patch import tags_resolved_by  # noqa: PLC0415 - if on
 
@@ -67,7 +73,13 @@ class SysMonitorRunContextProvider:
             tags_resolved_by(caller.f_globals.get("__name__", ""))
         except Exception as error:  # noqa: BLE001 - nothing of ours may harm the user's run
             warn_once(f"runs that a client opens are not sampled: {shown_text(repr(error))}")
-        return {}
+        try:
+            from mlflow_sysmetrics.distributed.leader import tags_of_led_job  # noqa: PLC0415 - heavy
+
+            return tags_of_led_job()
+        except Exception as error:  # noqa: BLE001 - nothing of ours may harm the user's run
+            warn_once(f"other hosts of the job are not in its run: {shown_text(repr(error))}")
+            return {}
 
 
 def _is_on(provider: str) -> bool:

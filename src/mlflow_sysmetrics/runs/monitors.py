@@ -9,6 +9,7 @@ from mlflow.system_metrics.system_metrics_monitor import (
     SystemMetricsMonitor as MlflowSystemMetricsMonitor,
 )
 
+from mlflow_sysmetrics.distributed.leader import with_node
 from mlflow_sysmetrics.log import logger, warn_once
 from mlflow_sysmetrics.log.addresses import shown_text
 from mlflow_sysmetrics.runs import registry
@@ -94,11 +95,12 @@ class SystemMetricsMonitor(MlflowSystemMetricsMonitor):
             "node_id": node_id,
         }
         unset = {name: v for name, v in arguments.items() if name not in settings.origins}
+        given = settings.overridden(**unset)
         self._monitor = RunMonitor(
             registry.RunRequest(
                 run_id,
                 tracking_uri or mlflow.get_tracking_uri(),
-                settings.overridden(**unset),
+                given if given.node_id else with_node(given),
                 resumed=resume_logging,
             )
         )

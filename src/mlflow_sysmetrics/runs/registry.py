@@ -23,10 +23,10 @@ from mlflow_sysmetrics.delivery.tracking import active_workspace
 from mlflow_sysmetrics.delivery.uploader import Uploader
 from mlflow_sysmetrics.distributed import domain
 from mlflow_sysmetrics.distributed.claim import Claim
+from mlflow_sysmetrics.distributed.leader import host_with_ranks
 from mlflow_sysmetrics.distributed.standby import Standby
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host.file_helper import start_helpers
-from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.runs import unsampled as unsampled_runs
 from mlflow_sysmetrics.runs.switch import SYSMETRICS, switched_on
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from mlflow_sysmetrics.host.host import Host
     from mlflow_sysmetrics.settings import Settings
 
 
@@ -58,6 +59,8 @@ class RunRequest:
             are of, or the run. None to go on without the process.
         poll_status: Whether the run is ended by code that does not notify us: its status is then
             asked for now and then, and nothing more is sampled once it has ended.
+        is_of_other_host: Whether a process of another host has opened it, so that the host's tags
+            are that one's.
     """
 
     run_id: str
@@ -68,6 +71,7 @@ class RunRequest:
     prefix: str = PROCESS_PREFIX
     on_end: Callable[[], None] | None = None
     poll_status: bool = False
+    is_of_other_host: bool = False
 
     @property
     def key(self) -> tuple[str, str, CollectorSet | None]:
@@ -100,6 +104,11 @@ class OpenRun:
         self.recorder: Recorder | Standby
         self.refcount = 0
         self._runs = runs
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has closed it, nor ended the run."""
+        return self._runs is _this_process.runs and self._runs.is_held(self)
 
     def close(self) -> None:
         """Let go of the run; the last to do so waits, within a bound, until all is sent."""
@@ -140,6 +149,11 @@ class OpenRuns:
         """Whether a run is open that logs to the same series."""
         with self._lock:
             return any(run.opening.series == opening.series for run in self._by_key.values())
+
+    def is_held(self, run: OpenRun) -> bool:
+        """Whether a run is open still."""
+        with self._lock:
+            return self._by_key.get(run.key) is run
 
     def release(self, run: OpenRun) -> None:
         """Close a run when nobody holds it any more."""
@@ -228,7 +242,7 @@ class OpenRuns:
                 opening.run_id, opening.tracking_uri, opening.key_prefix, active_workspace()
             ),
             folder,
-            _tags_of_resumed_run if opening.resumed else None,
+            _tags(opening),
             self._own_prefix(opening) if opening.resumed else None,
         )
         on_end = partial(self._end, run) if opening.poll_status else None
@@ -265,7 +279,7 @@ class _ThisProcess:
         """The registry, made when it is first needed."""
         with self._lock:
             if self.runs is None:
-                self.runs = OpenRuns(Host())
+                self.runs = OpenRuns(host_with_ranks())
                 self._install_hooks()
             return self.runs
 
@@ -313,6 +327,13 @@ def is_open(opening: RunRequest) -> bool:
     """Whether this process already logs what this opening would."""
     runs = _this_process.runs
     return runs is not None and runs.has(opening)
+
+
+def _tags(opening: RunRequest) -> Callable[[], Mapping[str, str]] | None:
+    """Gives the tags that a run lacks which existed before; None for a new one."""
+    if not opening.resumed:
+        return None
+    return dict if opening.is_of_other_host else _tags_of_resumed_run
 
 
 def _tags_of_resumed_run() -> Mapping[str, str]:

@@ -13,7 +13,7 @@ from mlflow_sysmetrics.sampling.sink import SAVE_TIMEOUT_S, Record
 from mlflow_sysmetrics.sampling.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from mlflow_sysmetrics.host.clock import Clock
     from mlflow_sysmetrics.sampling.runners import CollectorSet
@@ -100,6 +100,21 @@ class Recorder:
             if self._window.samples >= self._settings.samples_before_logging:
                 self._log_window()
 
+    def put(
+        self,
+        *,
+        tags: Mapping[str, str] | None = None,
+        summary: Mapping[str, float] | None = None,
+    ) -> None:
+        """Log tags, and values that describe the whole run; never blocks.
+
+        Not after `stop`, but by whoever is called in it after the last window. Nothing of it can be
+        excluded; see `Record` for what the keys are.
+        """
+        with self._lock:
+            now_s = self._clock.now_s()
+            self._put(Record(self._step, self._ms_of(now_s), {}, 0, tags or {}, summary or {}))
+
     def close(self) -> None:
         """Take a last sample and send all; returns within the flush timeout.
 
@@ -149,18 +164,22 @@ class Recorder:
     def _log_window(self) -> None:
         samples = max(self._window.samples, 1)  # the one that a run opens with, where no other came
         values = self._window.close()
-        sampled_ms = self._opened_ms + round((self._sampled_s - self._opened_s) * 1000)
-        # The last sample may come in the very millisecond of a tick.
-        timestamp_ms = max(sampled_ms, self._logged_ms + 1)
         wanted = {
             sys.intern(self._renamed(key)): value  # one string for all samples that wait
             for key, value in values.items()
             if self._settings.wants(key)
         }
         if wanted:
-            self._sink.put(Record(self._step, timestamp_ms, wanted, samples))
-            self._logged_ms = timestamp_ms
-            self._step += 1
+            self._put(Record(self._step, self._ms_of(self._sampled_s), wanted, samples))
+
+    def _put(self, record: Record) -> None:
+        self._sink.put(record)
+        self._logged_ms = record.timestamp_ms
+        self._step += 1
+
+    def _ms_of(self, time_s: float) -> int:
+        """Timestamp of the next record; the last may come in the very millisecond of a tick."""
+        return max(self._opened_ms + round((time_s - self._opened_s) * 1000), self._logged_ms + 1)
 
     def _renamed(self, key: str) -> str:
         if not key.startswith(PROCESS_PREFIX):

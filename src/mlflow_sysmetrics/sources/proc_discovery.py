@@ -88,6 +88,11 @@ class ProcessDiscovery:
         self._listing.forget(pid)
         self._somebody_ended = True
 
+    def join(self, pid: int) -> None:
+        """A process has been added that may have been seen, with its children, as a stranger."""
+        self.forget(pid)
+        self._listing.forget_all()
+
     def _read_last_pid(self) -> bytes | None:
         """None where it cannot be read now."""
         try:

@@ -51,6 +51,8 @@ class _Member(NamedTuple):
 class ProcTree:
     """The tree of a root process; a process once in it stays, whoever becomes its parent.
 
+    The host may give more roots, whose trees count as if they were the root's.
+
     A process whose CPU clock stands still has done nothing since the last tick; nor has one whose
     `stat` is the same to the byte, times and page faults included. Its files are then not read
     again each time.
@@ -75,6 +77,7 @@ class ProcTree:
         self._newcomers = ProcessDiscovery(host, root_pid) if children else None
         self._has_cpu_clocks = has_cpu_clocks(host)
         self._tick = 0
+        self._roots = {root_pid}
         self._somebody_ended = False
         root = self._read(root_pid, None)
         if root is None:
@@ -112,6 +115,7 @@ class ProcTree:
                 self._newcomers.forget(pid)
         # Its children get another parent without doing anything.
         self._somebody_ended = len(members) < len(self._members)
+        self._add_roots(members)
         for pid in self._find_newcomers(members):
             member = self._read(pid, None)
             if member is not None:
@@ -144,6 +148,18 @@ class ProcTree:
             uss_bytes += uss
             pss_bytes += pss
         return PrivateMemory(uss_bytes, pss_bytes) if pss_bytes else None
+
+    def _add_roots(self, members: dict[int, _Member]) -> None:
+        """Let the trees of further roots count from now on; each once, as its pid may be reused."""
+        for pid in self._host.more_roots():
+            if pid in self._roots:
+                continue
+            self._roots.add(pid)
+            member = None if pid in members else self._read(pid, None)
+            if member is not None:
+                members[pid] = member
+                if self._newcomers is not None:
+                    self._newcomers.join(pid)
 
     def _find_newcomers(self, members: Mapping[int, _Member]) -> list[int]:
         if self._newcomers is None:

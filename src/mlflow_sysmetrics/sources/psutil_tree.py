@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import psutil
 
 from mlflow_sysmetrics.host.errors import Transient, Unavailable
 from mlflow_sysmetrics.sources.process_use import PrivateMemory, ProcessUse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
 
 _ROUNDING_S = 1.0
 """Start times are on a clock that some systems know to the second only."""
@@ -19,6 +24,7 @@ class PsutilTree:
     Args:
         root_pid: The root.
         children: Whether what descends from the root counts.
+        more_roots: Gives the processes whose trees count, too.
 
     Raises:
         Unavailable: There is no such process.
@@ -26,8 +32,17 @@ class PsutilTree:
 
     inherits_io = False
 
-    def __init__(self, root_pid: int, *, children: bool = True) -> None:
+    def __init__(
+        self,
+        root_pid: int,
+        *,
+        children: bool = True,
+        more_roots: Callable[[], Collection[int]] = tuple,
+    ) -> None:
         self._has_children = children
+        self._more_roots = more_roots
+        self._roots = {root_pid}
+        self._others: list[psutil.Process] = []
         try:
             self._root = psutil.Process(root_pid)
         except psutil.Error as error:
@@ -52,13 +67,25 @@ class PsutilTree:
             raise Unavailable(str(error)) from error
         except psutil.Error as error:
             raise Transient(str(error)) from error
-        for child in children:
-            self._members.setdefault(child, None)
+        for process in [*self._other_trees(), *children]:
+            self._members.setdefault(process, None)
         uses = {process: _use_of(process, known) for process, known in self._members.items()}
         self._members = {process: use for process, use in uses.items() if use is not None}
         if self._root not in self._members:
             raise Unavailable(f"process {self._root.pid} has ended or may not be read")
         return [use for use in uses.values() if use is not None]
+
+    def _other_trees(self) -> Iterator[psutil.Process]:
+        """The other roots, and what descends from them; a pid counts once, as it may be reused."""
+        for pid in self._more_roots():
+            if pid not in self._roots:
+                self._roots.add(pid)
+                with suppress(psutil.Error):
+                    self._others.append(psutil.Process(pid))
+        for other in self._others:
+            yield other
+            with suppress(psutil.Error):
+                yield from other.children(recursive=True)
 
     def whole_cpu_s(self) -> float | None:
         """Nobody counts it."""

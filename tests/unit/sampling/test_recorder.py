@@ -347,3 +347,15 @@ def test_a_run_that_follows_no_process_goes_on_without_one(bench: Bench) -> None
 
     assert [point.value for point in bench.logged] == [7.0]
     bench.sampler.unsubscribe.assert_not_called()
+
+
+def test_tags_and_summary_are_logged_between_windows_and_after_the_last(bench: Bench) -> None:
+    recorder = bench.opened(Settings(exclude=("*",)))
+    recorder.put(tags={"sys.findings": "a leak"})
+    recorder.put(summary={"summary/cpu_utilization_percentage_mean": 3.0})
+
+    first, second = (call.args[0] for call in bench.sink.put.call_args_list)
+    assert (first.values, first.samples, first.tags) == ({}, 0, {"sys.findings": "a leak"})
+    assert second.summary == {"summary/cpu_utilization_percentage_mean": 3.0}
+    assert first.step < second.step
+    assert first.timestamp_ms < second.timestamp_ms

@@ -1,0 +1,78 @@
+"""What rank 0 puts on its run, so that the other hosts of its job find it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+import psutil
+
+from mlflow_sysmetrics.distributed import domain
+from mlflow_sysmetrics.distributed.job import JOB_TAG
+from mlflow_sysmetrics.distributed.nodes import NODES_TAG, describe_node, format_nodes, short_id
+from mlflow_sysmetrics.distributed.roots import RankRoots
+from mlflow_sysmetrics.distributed.this_rank import this_job
+from mlflow_sysmetrics.facts import host_tags
+from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.settings import Settings, matches_any
+
+if TYPE_CHECKING:
+    from mlflow_sysmetrics.distributed.job import Job
+
+
+def led_job(settings: Settings) -> Job | None:
+    """The job on several hosts whose run this process opens; None where it leads none."""
+    job = None if settings.distributed == "off" else this_job()
+    if job is None or job.rank != 0 or job.nodes < 2 or job.key is None:  # noqa: PLR2004 - several
+        return None
+    return job
+
+
+def with_node(settings: Settings) -> Settings:
+    """The settings of a run that this process opens, with its number in a job on several hosts."""
+    job = led_job(settings)
+    return settings if job is None else settings.overridden(node_id=node_id(job.node or 0))
+
+
+def node_id(number: int) -> str:
+    """What stands in the keys of a host."""
+    return f"node_{number}"
+
+
+def tags_of_led_job() -> dict[str, str]:
+    """The tags by which the other hosts find the run that this process is about to open."""
+    settings = Settings.from_env()
+    job = led_job(settings)
+    if job is None:
+        return {}
+    here = domain.sampling_domain(Host())
+    tags = {
+        JOB_TAG: f"{job.key}.{leader_id(here)}",
+        NODES_TAG: format_nodes({job.node or 0: describe_node(host_tags(), here)}),
+    }
+    return {key: tag for key, tag in tags.items() if not matches_any(key, settings.exclude_tags)}
+
+
+def leader_id(here: str) -> str:
+    """Tells this process from others that open a run of a job with the same key.
+
+    It begins with digits of the host's, so that two on one host can be told from two on several.
+    """
+    started = f"{os.getpid()} {psutil.Process().create_time()}"
+    return f"{short_id(here)}{hashlib.sha256(started.encode()).hexdigest()[:6]}"
+
+
+def host_of(leader: str) -> str:
+    """The part of a leader's id that is its host's."""
+    return leader[: len(short_id(leader))]
+
+
+def host_with_ranks() -> Host:
+    """This host, with the trees of all its ranks where this process is rank 0 of a job."""
+    job = None if Settings.from_env().distributed == "off" else this_job()
+    if job is None or job.rank != 0:
+        return Host()
+    roots = RankRoots(job, domain.sampling_domain(Host()))
+    roots.hold()
+    return Host(more_roots=roots.pids)

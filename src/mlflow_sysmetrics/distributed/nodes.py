@@ -1,0 +1,93 @@
+"""The tag `sys.nodes`: which hosts log to a run, and under which number each."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NODES_TAG = "sys.nodes"
+
+Nodes: TypeAlias = "dict[int, dict[str, Any]]"
+
+_ALL = "all"
+_ID = "id"
+_LONGEST_HOST_NAME = 64
+
+
+def describe_node(tags: Mapping[str, str], here: str) -> dict[str, Any]:
+    """A host as it stands in the tag.
+
+    Args:
+        tags: The host's own, without those that the user excludes.
+        here: Its sampling domain, of which some digits tell it from the others.
+    """
+    node: dict[str, Any] = {}
+    if name := tags.get("sys.hostname"):
+        node["host"] = name[:_LONGEST_HOST_NAME]
+    if cpus := tags.get("sys.cpu_cores"):
+        node["cpus"] = int(cpus)
+    if (gpus := tags.get("sys.gpu")) and gpus != "None":
+        node["gpus"] = gpus
+    return {**node, _ID: short_id(here)}
+
+
+def short_id(here: str) -> str:
+    """Some digits of a sampling domain."""
+    return here[:6]
+
+
+def parse_nodes(text: str) -> Nodes:
+    """The hosts of a tag; none where it is not as expected.
+
+    `{"all":{"cpus":64},"0":{"host":"node-17","id":"1f3a9c"},"1":{"host":"node-18","id":"77b0de"}}`
+    """
+    try:
+        content = json.loads(text)
+        shared = content.pop(_ALL, {})
+        return {int(number): {**shared, **node} for number, node in content.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def format_nodes(nodes: Nodes) -> str:
+    """The tag's text; where it would be too long, the last hosts are left out."""
+    numbers = sorted(nodes)
+    while True:
+        text = _text_of({number: nodes[number] for number in numbers})
+        if len(text.encode()) <= MAX_TAG_LENGTH or not numbers:
+            return text
+        numbers.pop()
+
+
+def _text_of(nodes: Nodes) -> str:
+    first = next(iter(nodes.values()), {})
+    shared = {
+        key: value
+        for key, value in first.items()
+        if len(nodes) > 1 and all(node.get(key) == value for node in nodes.values())
+    }
+    content: dict[str, dict[str, Any]] = {_ALL: shared} if shared else {}
+    for number, node in nodes.items():
+        content[str(number)] = {key: node[key] for key in node if key not in shared}
+    return json.dumps(content, separators=(",", ":"))
+
+
+def number_of(nodes: Nodes, here: str, proposed: int | None) -> int:
+    """The number of this host: the one it has, the launcher's, or one that is free.
+
+    Args:
+        nodes: The hosts that the run has.
+        here: This host's sampling domain.
+        proposed: The launcher's.
+    """
+    for number, node in nodes.items():
+        if node.get(_ID) == short_id(here):
+            return number
+    if proposed is not None and proposed not in nodes:
+        return proposed
+    return next(number for number in range(1, len(nodes) + 2) if number not in nodes)

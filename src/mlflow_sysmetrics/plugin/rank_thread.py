@@ -1,0 +1,55 @@
+"""Starts, in the ranks of a job, the thread that lets their host be in the run of rank 0."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import threading
+import time
+
+from mlflow_sysmetrics.distributed.given import is_given_by_hand
+from mlflow_sysmetrics.distributed.launchers import is_rank, may_become_rank
+from mlflow_sysmetrics.log import warn_once
+from mlflow_sysmetrics.log.addresses import shown_text
+from mlflow_sysmetrics.runs.switch import SYSMONITOR, switched_on
+
+_DELAY_S = 2.0
+"""The training's own imports go first: ours would slow them down."""
+
+
+def start() -> None:
+    """Start the thread where this process is a rank, or may become one; returns at once.
+
+    Raises:
+        RuntimeError: No thread can be started.
+    """
+    if is_given_by_hand() or not switched_on(SYSMONITOR):
+        return
+    if is_rank(os.environ):
+        from mlflow_sysmetrics.distributed.this_rank import this_job  # noqa: PLC0415 - in jobs alone
+
+        job = this_job()  # before a child of this process, which inherits the variables, asks
+        if job is None or job.rank == 0:
+            return
+    elif not may_become_rank(os.environ):
+        return
+    threading.Thread(target=_run, name="mlflow-sysmetrics-rank", daemon=True).start()
+
+
+def _run() -> None:
+    try:
+        time.sleep(_DELAY_S * random.uniform(1.0, 1.5))  # noqa: S311 - jitter
+        while _is_being_imported("mlflow"):
+            time.sleep(_DELAY_S)
+        from mlflow_sysmetrics.runs.rank import follow  # noqa: PLC0415 - heavy
+
+        follow()
+    except Exception as error:  # noqa: BLE001 - nothing of ours may harm the user's run
+        warn_once(f"this host may be missing in the job's run: {shown_text(repr(error))}")
+
+
+def _is_being_imported(module: str) -> bool:
+    """Whether another thread is still executing a module."""
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
