@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_sysmetrics.accelerators.facts import why_no_gpu_metrics
 from mlflow_sysmetrics.cli.tables import text_table
 from mlflow_sysmetrics.delivery.spool import own_spool_files
+from mlflow_sysmetrics.distributed.description import describe_job
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.plugin import monitor_patch
@@ -213,6 +214,8 @@ def _notes(providers: dict[str, Provider], settings: Settings) -> Iterator[str]:
             f"{_MLFLOW_SWITCH}={os.environ[_MLFLOW_SWITCH]} keeps runs from being sampled unless "
             "they ask for it"
         )
+    if job := describe_job():
+        yield job
     if error := host_tags().get("sysmetrics.error"):
         yield f"some facts could not be read: {error}"
     folder = settings.spool_folder

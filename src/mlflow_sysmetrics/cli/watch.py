@@ -19,11 +19,14 @@ import psutil
 from mlflow.exceptions import MlflowException
 
 from mlflow_sysmetrics.cli.launchers import advice_for
+from mlflow_sysmetrics.distributed.leader import tags_of_led_job, with_node
+from mlflow_sysmetrics.distributed.this_rank import this_job
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.log.addresses import shown_address, shown_text
 from mlflow_sysmetrics.log.text import clean
+from mlflow_sysmetrics.runs import registry
 from mlflow_sysmetrics.runs.monitors import RunMonitor
-from mlflow_sysmetrics.runs.registry import RunRequest
+from mlflow_sysmetrics.runs.rank import RankFollower, is_of_other_host
 from mlflow_sysmetrics.runs.switch import SYSMONITOR, switched_on
 from mlflow_sysmetrics.sampling.runners import CollectorSet
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
+    from mlflow_sysmetrics.distributed.job import Job
     from mlflow_sysmetrics.settings import Settings
 
 _RUN_ID = "MLFLOW_RUN_ID"
@@ -67,6 +71,10 @@ def watch_command(command: Sequence[str], run_id: str | None, settings: Settings
     """
     if shutil.which(command[0]) is None:
         return _say_why_not(command[0])
+    job = None if run_id or settings.distributed == "off" else this_job()
+    if job is not None and is_of_other_host(job):
+        return _watch_beside(command, job)
+    settings = settings if run_id else with_node(settings)
     run_id = _start_run(run_id or os.environ.get(_RUN_ID), clean(shlex.join(command)))
     with _signals_forwarded() as forward_to:
         try:
@@ -82,6 +90,32 @@ def watch_command(command: Sequence[str], run_id: str | None, settings: Settings
             _wait_without_reaping(process)
     status = process.wait()
     _end_run("FINISHED" if status == 0 else "KILLED" if status < 0 else "FAILED")
+    return status if status >= 0 else _ENDED_BY_SIGNAL - status
+
+
+def _watch_beside(command: Sequence[str], job: Job) -> int:
+    """Run a command of a job, and monitor it into the run that `watch` opens on another host.
+
+    That run is looked for while the command runs; whoever opened it ends it.
+
+    Returns:
+        As `watch_command`.
+    """
+    environ = {**os.environ, "MLFLOW_SYSMETRICS_DISTRIBUTED": "off"}  # its ranks do not follow, too
+    with _signals_forwarded() as forward_to:
+        try:
+            process = subprocess.Popen(command, env=environ)  # noqa: S603 - the user's
+        except OSError as error:
+            click.echo(f"{command[0]}: {error.strerror}", err=True)
+            return _NOT_EXECUTABLE
+        forward_to(process.pid)
+        click.echo("Watching this command into the run of the job's first host", err=True)
+        rank = RankFollower(job, _collectors_of(process.pid))
+        threading.Thread(target=rank.run, daemon=True).start()
+        _wait_without_reaping(process)
+        rank.is_stopped = True
+        registry.close_all()
+    status = process.wait()
     return status if status >= 0 else _ENDED_BY_SIGNAL - status
 
 
@@ -133,7 +167,7 @@ def _start_run(run_id: str | None, source: str) -> str:
     Raises:
         click.ClickException: MLflow cannot.
     """
-    tags = None if run_id else {_SOURCE_TAG: source}
+    tags = None if run_id else {_SOURCE_TAG: source, **tags_of_led_job()}
     try:
         run = mlflow.start_run(run_id=run_id, tags=tags, log_system_metrics=False)
     except MlflowException as error:
@@ -166,15 +200,19 @@ def _say_what_is_elsewhere(command: Sequence[str]) -> None:
 @contextmanager
 def _monitor(pid: int, run_id: str, settings: Settings) -> Iterator[None]:
     """All collectors of the host, for another process in place of our own."""
-    opening = RunRequest(
+    opening = registry.RunRequest(
         run_id,
         mlflow.get_tracking_uri(),
         settings,
         resumed=True,
-        collectors=CollectorSet(Host(pid=pid, environ=_environ_seen_by(pid))),
+        collectors=_collectors_of(pid),
     )
     with RunMonitor(opening):
         yield
+
+
+def _collectors_of(pid: int) -> CollectorSet:
+    return CollectorSet(Host(pid=pid, environ=_environ_seen_by(pid)))
 
 
 def _environ_seen_by(pid: int) -> dict[str, str]:

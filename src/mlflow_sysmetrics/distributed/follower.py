@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mlflow_sysmetrics.delivery.run_store import AccessDenied, Busy
 from mlflow_sysmetrics.distributed.candidates import AmbiguousRuns, runs_of_job
+from mlflow_sysmetrics.distributed.leader import host_of
 from mlflow_sysmetrics.distributed.nodes import NODES_TAG, number_of, parse_nodes
 from mlflow_sysmetrics.distributed.pauses import Pauses
 from mlflow_sysmetrics.distributed.run_search import NotShared, RunSearch
@@ -138,7 +139,8 @@ class Follower:
         for run in runs:
             nodes = parse_nodes(run.tags.get(NODES_TAG, ""))
             if run.run_id not in self._joined:
-                number = number_of(nodes, self._sampling.here, self._job.node)
+                leader = host_of(run.leader)
+                number = number_of(nodes, self._sampling.here, self._job.node, leader)
                 joined = self._sampling.join(run, number, tracking_uri)
                 if joined is None:
                     return

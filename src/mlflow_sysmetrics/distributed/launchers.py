@@ -22,6 +22,7 @@ class Launcher:
     Attributes:
         name: For messages.
         marks: All of these are set where it has started the process.
+        unless: Values of them with which it has not.
         rank: Number of the process in the job.
         local_rank: Number of the process on its host.
         size: Processes of the job.
@@ -47,10 +48,11 @@ class Launcher:
     recurring_ids: tuple[str, ...] = ()
     no_ids: tuple[str, ...] = ()
     is_parent: bool = True
+    unless: tuple[str, ...] = ()
 
     def has_started(self, environ: Mapping[str, str]) -> bool:
         """Whether the variables are there."""
-        return all(environ.get(name) for name in self.marks)
+        return all(environ.get(name, "") not in {"", *self.unless} for name in self.marks)
 
 
 LAUNCHERS = (
@@ -127,6 +129,7 @@ LAUNCHERS = (
         node=("SLURM_NODEID",),
         nodes=("SLURM_STEP_NUM_NODES", "SLURM_NNODES"),
         ids=("SLURM_JOB_ID", "SLURM_STEP_ID"),
+        unless=("4294967290", "4294967291", "4294967292"),  # interactive, batch script, extern
     ),
     Launcher(
         "PALS",

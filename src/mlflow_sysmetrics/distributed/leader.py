@@ -54,6 +54,14 @@ def tags_of_led_job() -> dict[str, str]:
     return {key: tag for key, tag in tags.items() if not matches_any(key, settings.exclude_tags)}
 
 
+def tag_of_resumed_run(settings: Settings) -> dict[str, str]:
+    """The tag by which the other hosts find a run that this process resumes."""
+    job = led_job(settings)
+    if job is None or matches_any(JOB_TAG, settings.exclude_tags):
+        return {}
+    return {JOB_TAG: f"{job.key}.{leader_id(domain.sampling_domain(Host()))}"}
+
+
 def leader_id(here: str) -> str:
     """Tells this process from others that open a run of a job with the same key.
 

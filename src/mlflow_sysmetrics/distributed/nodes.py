@@ -49,8 +49,9 @@ def parse_nodes(text: str) -> Nodes:
     try:
         content = json.loads(text)
         shared = content.pop(_ALL, {})
-        return {int(number): {**shared, **node} for number, node in content.items()}
-    except (ValueError, TypeError, AttributeError):
+        nodes = {int(number): {**shared, **node} for number, node in content.items()}
+        return {number: {**node, _ID: node[_ID]} for number, node in nodes.items()}
+    except (ValueError, TypeError, AttributeError, KeyError):
         return {}
 
 
@@ -77,17 +78,22 @@ def _text_of(nodes: Nodes) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
-def number_of(nodes: Nodes, here: str, proposed: int | None) -> int:
-    """The number of this host: the one it has, the launcher's, or one that is free.
+def number_of(nodes: Nodes, here: str, proposed: int | None, leader: str) -> int:
+    """The number of a host that is not rank 0's, whose number is 0.
+
+    It is the one it has, so that a restart in which the launcher numbers hosts otherwise does not
+    change it; else the launcher's; else one that is free.
 
     Args:
         nodes: The hosts that the run has.
         here: This host's sampling domain.
         proposed: The launcher's.
+        leader: Digits of rank 0's host.
     """
-    for number, node in nodes.items():
-        if node.get(_ID) == short_id(here):
+    others = {number: node[_ID] for number, node in nodes.items() if node.get(_ID) != leader}
+    ours = short_id(here)
+    known = next((number for number, other in others.items() if other == ours), None)
+    for number in (known, proposed):
+        if number and others.get(number, ours) == ours:
             return number
-    if proposed is not None and proposed not in nodes:
-        return proposed
-    return next(number for number in range(1, len(nodes) + 2) if number not in nodes)
+    return next(number for number in range(1, len(others) + 2) if number not in others)

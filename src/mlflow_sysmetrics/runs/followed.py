@@ -79,7 +79,7 @@ class HostSampling:
         """
         if nodes.get(number, {}).get("id") == short_id(self.here):
             return
-        if number in nodes or matches_any(NODES_TAG, Settings.from_env().exclude_tags):
+        if matches_any(NODES_TAG, Settings.from_env().exclude_tags):
             return
         ours = describe_node(host_tags(), self.here)
         text = format_nodes({**nodes, number: ours})

@@ -9,7 +9,7 @@ from mlflow.system_metrics.system_metrics_monitor import (
     SystemMetricsMonitor as MlflowSystemMetricsMonitor,
 )
 
-from mlflow_sysmetrics.distributed.leader import with_node
+from mlflow_sysmetrics.distributed.leader import tag_of_resumed_run, with_node
 from mlflow_sysmetrics.log import logger, warn_once
 from mlflow_sysmetrics.log.addresses import shown_text
 from mlflow_sysmetrics.runs import registry
@@ -96,12 +96,14 @@ class SystemMetricsMonitor(MlflowSystemMetricsMonitor):
         }
         unset = {name: v for name, v in arguments.items() if name not in settings.origins}
         given = settings.overridden(**unset)
+        in_force = given if given.node_id else with_node(given)
         self._monitor = RunMonitor(
             registry.RunRequest(
                 run_id,
                 tracking_uri or mlflow.get_tracking_uri(),
-                given if given.node_id else with_node(given),
+                in_force,
                 resumed=resume_logging,
+                tags=tag_of_resumed_run(in_force) if resume_logging else {},
             )
         )
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import socket
 
     from mlflow_sysmetrics.distributed.job import Job
+    from mlflow_sysmetrics.sampling.runners import CollectorSet
 
 _LOCAL_S = 5.0
 """Between two looks at what happens on this host alone: another rank takes over so soon."""
@@ -40,12 +41,15 @@ class RankFollower:
 
     Args:
         job: The job.
+        collectors: Who is asked; None for those of this host and its ranks.
 
     Attributes:
         busy: Held while it calls into libraries; a fork waits for it.
+        is_stopped: Whether there is nothing more to do.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, collectors: CollectorSet | None = None) -> None:
+        self.is_stopped = False
         self.busy = CallLock()
         self._job = job
         here = domain.sampling_domain(Host())
@@ -55,7 +59,7 @@ class RankFollower:
         self._had_run = False
         self._look_s = 0.0
         self._reported: socket.socket | None = None
-        self._sampling = HostSampling(job)
+        self._sampling = HostSampling(job, collectors)
         self._follower = Follower(job, _launched_ms(job), self._sampling, explicit_uri)
         hold_during_fork(self, ForkOrder.FOLLOWER)
 
@@ -65,12 +69,14 @@ class RankFollower:
         Returns:
             After how many seconds to do the next step; None where it is over.
         """
+        if self.is_stopped:
+            return None
         had_run, self._had_run = self._had_run, self._follower.has_run
         if not self._had_run:
             self._sampling.release()
             if self._has_reported():
                 return _LOCAL_S
-            if not self._may_follow():
+            if not is_of_other_host(self._job):
                 return None if self._job.launcher.is_parent else _LOCAL_S
             self._is_elected = self._is_elected or self._election.acquire()
         has_ended = had_run and not self._had_run
@@ -84,9 +90,14 @@ class RankFollower:
         self._had_run = self._follower.has_run
         return min(pause_s, _LOCAL_S)
 
-    def _may_follow(self) -> bool:
-        job = self._job
-        return job.nodes > 1 and job.node != 0 and job.key is not None
+    def run(self) -> None:
+        """Do one step after the other until that is over."""
+        while True:
+            with self.busy:
+                pause_s = self.step()
+            if pause_s is None:
+                return
+            time.sleep(pause_s)
 
     def _has_reported(self) -> bool:
         """Whether the process that samples has been told of this one, and still lives."""
@@ -119,13 +130,12 @@ def follow() -> None:
         time.sleep(_LOCAL_S)
     if job.rank == 0 or not _is_wanted():
         return
-    rank = RankFollower(job)
-    while True:
-        with rank.busy:
-            pause_s = rank.step()
-        if pause_s is None:
-            return
-        time.sleep(pause_s)
+    RankFollower(job).run()
+
+
+def is_of_other_host(job: Job) -> bool:
+    """Whether this process may be on another host than rank 0, and can find the run."""
+    return job.nodes > 1 and job.node != 0 and job.rank != 0 and job.key is not None
 
 
 def _is_wanted() -> bool:

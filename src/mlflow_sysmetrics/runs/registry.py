@@ -29,6 +29,7 @@ from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host.file_helper import start_helpers
 from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.runs import unsampled as unsampled_runs
+from mlflow_sysmetrics.runs.paced_sink import PACE_MS, PacedSink
 from mlflow_sysmetrics.runs.switch import SYSMETRICS, switched_on
 from mlflow_sysmetrics.sampling.recorder import Recorder
 from mlflow_sysmetrics.sampling.runners import CollectorSet
@@ -59,6 +60,7 @@ class RunRequest:
             are of, or the run. None to go on without the process.
         poll_status: Whether the run is ended by code that does not notify us: its status is then
             asked for now and then, and nothing more is sampled once it has ended.
+        tags: Set as the run opens.
         is_of_other_host: Whether a process of another host has opened it, so that the host's tags
             are that one's.
     """
@@ -71,6 +73,7 @@ class RunRequest:
     prefix: str = PROCESS_PREFIX
     on_end: Callable[[], None] | None = None
     poll_status: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
     is_of_other_host: bool = False
 
     @property
@@ -203,6 +206,8 @@ class OpenRuns:
     def _record(self, run: OpenRun, opening: RunRequest) -> None:
         recorder = self._recorder(run, opening)
         recorder.open()
+        if opening.tags:
+            recorder.put(tags=opening.tags)
         run.recorder = recorder
 
     def _take_over(self, run: OpenRun) -> None:
@@ -246,10 +251,11 @@ class OpenRuns:
             self._own_prefix(opening) if opening.resumed else None,
         )
         on_end = partial(self._end, run) if opening.poll_status else None
+        channel = Channel(stream, self._uploader(opening, folder), on_end)
         return Recorder(
             opening.settings,
             opening.collectors or self._collectors,
-            Channel(stream, self._uploader(opening, folder), on_end),
+            PacedSink(channel, PACE_MS) if opening.is_of_other_host else channel,
             self.sampler,
             self._host.clock,
             opening.prefix,
@@ -315,6 +321,11 @@ def open_run(opening: RunRequest) -> OpenRun:
         RuntimeError: No thread can be started (interpreter shutdown).
     """
     return _this_process.open_runs().acquire(opening)
+
+
+def close_all() -> None:
+    """Close all runs that are open in this process, within one flush timeout."""
+    _this_process.close_all()
 
 
 def sampler_thread() -> threading.Thread | None:
