@@ -15,9 +15,10 @@ from integration.training import (
     RANK,
     TORCHRUN,
     Training,
+    Tree,
     assert_shows,
+    launcher_on,
     nodes_of,
-    trees_of,
 )
 
 if TYPE_CHECKING:
@@ -39,11 +40,17 @@ A, B = "lab-a", "lab-b"
 
 MPI_OPTIONS = ("--allow-run-as-root", "--oversubscribe", "--bind-to", "none")
 REMOTE_SHELL = """#!/bin/sh
-# Called as ssh is: a host, and a command for its shell.
+# Called as ssh is: a host, and a command for its shell. A waiting shell there takes it.
 host=$1
 shift
-exec unshare --uts --pid --fork --kill-child --mount-proc \\
-    sh -c 'hostname "$0" && eval "$@"' "$host" "$@"
+echo "$@" > "$TOLD/$host.new"
+mv "$TOLD/$host.new" "$TOLD/$host"
+while [ -e "$TOLD/$host" ]; do sleep 0.1; done
+"""
+WAITING_SHELL = """
+while ! [ -e "$TOLD/$0" ]; do sleep 0.1; done
+sh "$TOLD/$0"
+rm "$TOLD/$0"
 """
 
 
@@ -74,10 +81,10 @@ def test_torchrun_on_one_host_shows_all_ranks_under_plain_keys(training: Trainin
     training.start(torchrun("--standalone"))
     training.wait_for_points()
     ranks = training.measure(2)
-    training.wait_for_points(count=6)
+    training.wait_for_points(count=5)
     run = training.end()
 
-    (tree,) = trees_of(ranks).values()
+    tree = launcher_on(ranks[0].host, ranks)
     assert nodes_of(run) == {""}
     assert_shows(run, "", tree)
     assert run.status == "FINISHED"
@@ -93,14 +100,13 @@ def test_torchrun_on_two_hosts_shows_each_of_them(training: Training, rendezvous
         training.start(torchrun(*options), host)
     training.wait_for_points("0", "1")
     ranks = training.measure(4)
-    training.wait_for_points("0", "1", count=6)
+    training.wait_for_points("0", "1", count=5)
     run = training.end()
 
-    trees = trees_of(ranks)
     host_of = {rank.rank: rank.host for rank in ranks}
     assert nodes_of(run) == {"0", "1"}
-    assert_shows(run, "0", trees[host_of[0]])
-    assert_shows(run, "1", trees[host_of[2]])
+    assert_shows(run, "0", launcher_on(host_of[0], ranks))
+    assert_shows(run, "1", launcher_on(host_of[2], ranks))
     assert run.status == "FINISHED"
     assert A in run.tags["sys.nodes"]
     assert B in run.tags["sys.nodes"]
@@ -110,17 +116,16 @@ def test_torchrun_on_two_hosts_shows_each_of_them(training: Training, rendezvous
 def test_hugging_faces_trainer_opens_the_run_of_two_hosts(training: Training) -> None:
     port = free_port()
     for node, host in enumerate((A, B)):
-        script = SCRIPTS / "rank_of_trainer.py"
-        training.start((*TORCHRUN, *on_two_nodes(port, node), script), host)
+        command = (*TORCHRUN, *on_two_nodes(port, node), SCRIPTS / "rank_of_trainer.py")
+        training.start(command, host)
     training.wait_for_points("0", "1")
     ranks = training.measure(2)
-    training.wait_for_points("0", "1", count=6)
+    training.wait_for_points("0", "1", count=5)
     run = training.end()
 
-    trees = trees_of(ranks)
     assert nodes_of(run) == {"0", "1"}
-    assert_shows(run, "0", trees[A])
-    assert_shows(run, "1", trees[B])
+    assert_shows(run, "0", launcher_on(A, ranks))
+    assert_shows(run, "1", launcher_on(B, ranks))
     assert run.status == "FINISHED"
     assert [outcome.exit_status for outcome in training.outcomes] == [0, 0]
 
@@ -128,18 +133,16 @@ def test_hugging_faces_trainer_opens_the_run_of_two_hosts(training: Training) ->
 def test_lightnings_logger_opens_the_run_of_two_hosts(training: Training) -> None:
     port = free_port()
     for node, host in enumerate((A, B)):
-        script = SCRIPTS / "rank_of_lightning.py"
-        command = (*TORCHRUN, *on_two_nodes(port, node), script)
+        command = (*TORCHRUN, *on_two_nodes(port, node), SCRIPTS / "rank_of_lightning.py")
         training.start(command, host, NODES="2", DEVICES="1")
     training.wait_for_points("0", "1")
     ranks = training.measure(2)
-    training.wait_for_points("0", "1", count=6)
+    training.wait_for_points("0", "1", count=5)
     run = training.end()
 
-    trees = trees_of(ranks)
     assert nodes_of(run) == {"0", "1"}
-    assert_shows(run, "0", trees[A])
-    assert_shows(run, "1", trees[B])
+    assert_shows(run, "0", launcher_on(A, ranks))
+    assert_shows(run, "1", launcher_on(B, ranks))
     assert run.status == "FINISHED"
     assert [outcome.exit_status for outcome in training.outcomes] == [0, 0]
 
@@ -150,13 +153,12 @@ def test_srun_on_two_hosts_shows_each_of_them(training: Training) -> None:
         training.start(srun, **slurm.variables)
         training.wait_for_points("0", "1")
         ranks = training.measure(4)
-        training.wait_for_points("0", "1", count=6)
+        training.wait_for_points("0", "1", count=5)
         run = training.end()
 
-    trees = trees_of(ranks)
     assert nodes_of(run) == {"0", "1"}
-    assert_shows(run, "0", trees[A])
-    assert_shows(run, "1", trees[B])
+    assert_shows(run, "0", launcher_on(A, ranks))
+    assert_shows(run, "1", launcher_on(B, ranks))
     assert run.status == "FINISHED"
     assert [outcome.exit_status for outcome in training.outcomes] == [0]
 
@@ -165,10 +167,10 @@ def test_mpirun_on_one_host_shows_all_ranks_under_plain_keys(training: Training)
     training.start(("mpirun", *MPI_OPTIONS, "-n", "2", sys.executable, RANK))
     training.wait_for_points()
     ranks = training.measure(2)
-    training.wait_for_points(count=6)
+    training.wait_for_points(count=5)
     run = training.end()
 
-    (tree,) = trees_of(ranks).values()
+    tree = launcher_on(ranks[0].host, ranks)
     assert nodes_of(run) == {""}
     assert_shows(run, "", tree)
     assert run.status == "FINISHED"
@@ -180,16 +182,16 @@ def test_mpirun_on_two_hosts_shows_each_of_them(training: Training) -> None:
     remote.write_text(REMOTE_SHELL)
     remote.chmod(0o755)
     options = (*MPI_OPTIONS, "--host", f"{A}:2,{B}:2", "--mca", "plm_rsh_agent", str(remote))
+    training.start(("sh", "-c", WAITING_SHELL, B), B)
     training.start(("mpirun", *options, "-n", "4", sys.executable, RANK), A)
     training.wait_for_points("0", "1")
     ranks = training.measure(4)
-    training.wait_for_points("0", "1", count=6)
+    training.wait_for_points("0", "1", count=5)
     run = training.end()
 
-    trees = trees_of(ranks)
     assert nodes_of(run) == {"0", "1"}
-    assert_shows(run, "0", trees[A])
-    assert_shows(run, "1", trees[B])
+    assert_shows(run, "0", launcher_on(A, ranks))
+    assert_shows(run, "1", launcher_on(B, ranks))
     assert run.status == "FINISHED"
     assert [outcome.exit_status for outcome in training.outcomes] == [0]
 
@@ -198,10 +200,12 @@ def test_ray_train_shows_its_workers_and_nobody_elses(training: Training) -> Non
     training.start((sys.executable, SCRIPTS / "ray_training.py"))
     training.wait_for_points()
     ranks = training.measure(2)
-    training.wait_for_points(count=6)
+    training.wait_for_points(count=5)
     run = training.end()
 
-    (tree,) = trees_of(ranks, with_parents=False).values()
+    first, second = (rank.own for rank in ranks)
+    rss_megabytes = first.rss_megabytes + second.rss_megabytes
+    tree = Tree(first.processes + second.processes, rss_megabytes, first.time_s)
     assert nodes_of(run) == {""}
     assert_shows(run, "", tree)
     assert run.status == "FINISHED"

@@ -10,7 +10,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fakes.waiting import eventually
 from integration.launcher import SCRIPTS, Outcome, finished
@@ -25,34 +25,32 @@ if TYPE_CHECKING:
     from integration.launcher import Launcher, Point, Run
 
 RANK = SCRIPTS / "rank.py"
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
+TORCHRUN: tuple[str | Path, ...] = (sys.executable, "-m", "torch.distributed.run")
+START_RANKS = SCRIPTS / "start_ranks.py"
 TICK_S = 1.0
 _TREE = "process/num_processes"
 _PLAIN = ""
 """The node of a run that has one: its keys have no prefix."""
 
 
-@dataclass(frozen=True)
-class Rank:
-    """What a rank says of itself and its parent, as /proc has it."""
+class Tree(NamedTuple):
+    """A process and all its descendants, in number and size, as /proc has them."""
+
+    processes: int
+    rss_megabytes: float
+    time_s: float
+
+
+class Rank(NamedTuple):
+    """What a rank says of itself; `parent` is the launcher's process, the other ranks included."""
 
     rank: int
     host: str
     pid: int
-    processes: int
-    rss_megabytes: float
     samples: bool
-    parent: int
-    parent_rss_megabytes: float
+    own: Tree
+    parent: Tree
     began_s: float
-
-
-@dataclass(frozen=True)
-class Tree:
-    """The processes of a job on one host, in number and size."""
-
-    processes: int
-    rss_megabytes: float
 
 
 @dataclass
@@ -115,7 +113,8 @@ class Training:
             variables: Further environment variables.
         """
         whole = command if host is None else on_host(host, command)
-        process = self.launcher.start_command(whole, **variables)
+        launcher = replace(self.launcher, variables=self.launcher.variables | variables)
+        process = launcher.start_command(whole)
         self._processes.append(process)
         return process
 
@@ -128,7 +127,7 @@ class Training:
         self.tell("measure")
         eventually(lambda: len([*self.told.glob("rank-*.json")]) == ranks)
         told = sorted(self.told.glob("rank-*.json"))
-        return [Rank(**json.loads(path.read_text())) for path in told]
+        return [_rank(json.loads(path.read_text())) for path in told]
 
     def end(self) -> Run:
         """Let it come to its end, and wait for it; the only run."""
@@ -231,22 +230,14 @@ def nodes_of(run: Run) -> set[str]:
     }
 
 
-def trees_of(ranks: Sequence[Rank], *, with_parents: bool = True) -> dict[str, Tree]:
-    """What a host's process tree should be, by host.
+def launcher_on(host: str, ranks: Sequence[Rank]) -> Tree:
+    """What the process tree of a host should be: the launcher's process with all its ranks."""
+    return max(rank.parent for rank in ranks if rank.host == host)
 
-    Args:
-        ranks: Those of the job.
-        with_parents: Whether the parent belongs to the job, too.
-    """
-    trees = {}
-    for host in {rank.host for rank in ranks}:
-        here = [rank for rank in ranks if rank.host == host]
-        parents = {rank.parent: rank.parent_rss_megabytes for rank in here if with_parents}
-        trees[host] = Tree(
-            sum(rank.processes for rank in here) + len(parents),
-            sum(rank.rss_megabytes for rank in here) + sum(parents.values()),
-        )
-    return trees
+
+def _rank(told: dict[str, Any]) -> Rank:
+    own, parent = (Tree(**told.pop(name)) for name in ("own", "parent"))
+    return Rank(own=own, parent=parent, **told)
 
 
 def assert_shows(run: Run, node: str, tree: Tree) -> None:
@@ -257,6 +248,15 @@ def assert_shows(run: Run, node: str, tree: Tree) -> None:
     assert steps == sorted(set(steps))
     assert times_ms == sorted(set(times_ms))
     assert len(points) <= run.lasted_s / TICK_S + 2
-    assert tree.processes in {point.value for point in points[-4:]}, (tree, points)
-    seen = [point.value for point in points_of(run, node, "process/memory_rss_megabytes")[-4:]]
-    assert any(abs(value / tree.rss_megabytes - 1) < 0.05 for value in seen), (tree, seen)
+    near_ms = (tree.time_s - 2 * TICK_S) * 1000, (tree.time_s + 2 * TICK_S) * 1000
+    seen = {
+        key: [
+            point.value
+            for point in points_of(run, node, f"process/{key}")
+            if near_ms[0] <= point.timestamp_ms <= near_ms[1]
+        ]
+        for key in ("num_processes", "memory_rss_megabytes")
+    }
+    assert tree.processes in seen["num_processes"], (tree, seen)
+    differences = [value / tree.rss_megabytes - 1 for value in seen["memory_rss_megabytes"]]
+    assert min(map(abs, differences)) < 0.02, (tree, seen)

@@ -48,18 +48,24 @@ def work(rank: int, until: str = "end") -> None:
 
 
 def measure() -> dict[str, Any]:
-    """This process and its children, and its parent alone."""
+    """This process with its children, and its parent with all of its own."""
     own = psutil.Process()
     parent = own.parent()
-    family = [own, *own.children(recursive=True)]
     return {
         "pid": own.pid,
-        "processes": len(family),
-        "rss_megabytes": sum(map(_rss_megabytes, family)),
         "samples": samples(),
-        "parent": 0 if parent is None else parent.pid,
-        "parent_rss_megabytes": 0 if parent is None else _rss_megabytes(parent),
+        "own": _tree(own),
+        "parent": None if parent is None else _tree(parent),
         "began_s": own.create_time(),
+    }
+
+
+def _tree(root: psutil.Process) -> dict[str, Any]:
+    family = [root, *root.children(recursive=True)]
+    return {
+        "processes": len(family),
+        "rss_megabytes": sum(each.memory_info().rss for each in family) / _MEGABYTES,
+        "time_s": time.time(),
     }
 
 
@@ -73,10 +79,6 @@ def tell(name: str, what: object) -> None:
     draft = TOLD / f"{name}.{os.getpid()}"
     draft.write_text(json.dumps(what))
     draft.rename(TOLD / f"{name}.json")
-
-
-def _rss_megabytes(process: psutil.Process) -> float:
-    return float(process.memory_info().rss) / _MEGABYTES
 
 
 def main() -> None:

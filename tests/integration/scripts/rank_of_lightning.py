@@ -12,7 +12,7 @@ from rank import TOLD, work
 from torch.utils.data import DataLoader, TensorDataset
 
 
-class _Line(pl.LightningModule):
+class _Line(pl.LightningModule):  # type: ignore[misc] # no types are there
     def __init__(self) -> None:
         super().__init__()
         self.line = torch.nn.Linear(4, 1)

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 
-class _Numbers(Dataset[Any]):
+class _Numbers(Dataset[Any]):  # type: ignore[misc] # no types are there
     def __len__(self) -> int:
         return 64
 
@@ -19,7 +19,7 @@ class _Numbers(Dataset[Any]):
         return {"numbers": torch.ones(4), "labels": torch.ones(1)}
 
 
-class _Line(torch.nn.Module):
+class _Line(torch.nn.Module):  # type: ignore[misc] # no types are there
     def __init__(self) -> None:
         super().__init__()
         self.line = torch.nn.Linear(4, 1)
@@ -29,7 +29,7 @@ class _Line(torch.nn.Module):
         return {"loss": torch.nn.functional.mse_loss(out, labels), "logits": out}
 
 
-class _Led(TrainerCallback):
+class _Led(TrainerCallback):  # type: ignore[misc] # no types are there
     """Works in the second step until the test has seen enough."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:  # noqa: ANN401
