@@ -165,21 +165,15 @@ class Training:
             name: The run; None for the only one.
         """
         try:
-            eventually(
-                lambda: (
-                    all(
-                        len(points_of(run, node)) >= count
-                        for run in self._named(name)
-                        for node in nodes or (_PLAIN,)
-                    )
-                    and self._named(name)
-                )
-            )
+            eventually(lambda: self._have_points(nodes or (_PLAIN,), count, name))
         except TimeoutError as error:
             raise AssertionError(self._state()) from error
 
-    def _named(self, name: str | None) -> list[Run]:
-        return [run for run in self.runs if name in {None, run.name}]
+    def _have_points(self, nodes: Sequence[str], count: int, name: str | None) -> bool:
+        runs = [run for run in self.runs if name in {None, run.name}]
+        return bool(runs) and all(
+            len(points_of(run, node)) >= count for run in runs for node in nodes
+        )
 
     def _state(self) -> str:
         """What there is to see of a training that does not go on."""

@@ -29,6 +29,9 @@ class Joined(Protocol):
     def is_open(self) -> bool:
         """Whether it goes on."""
 
+    def end(self) -> None:
+        """It was ended by the process that opened it; returns at once."""
+
 
 class Search(Protocol):
     """See `RunSearch`."""
@@ -81,6 +84,7 @@ class Follower:
         self._joined: dict[str, tuple[Joined, int]] = {}
         self._pauses = Pauses(time.monotonic())
         self._failure = ""
+        self._host: str | None = None  # of the run that was joined last
 
     @property
     def has_run(self) -> bool:
@@ -94,9 +98,9 @@ class Follower:
             After how many seconds to look again; None where that is over.
         """
         began_s = time.monotonic()
-        self._forget_ended(began_s)
         if not self.has_run and self._pauses.is_over(began_s):
-            self._say_what_was_missing()
+            if self._host is None:
+                self._say_what_was_missing()
             return None
         least_s = 0.0
         try:
@@ -126,16 +130,22 @@ class Follower:
     def _look(self) -> None:
         tracking_uri = self._tracking_uri()
         if tracking_uri is None:
-            self._failure = "MLFLOW_TRACKING_URI is not set"
+            self._failure = "MLFLOW_TRACKING_URI is not set on this host"
+            if not self._pauses.is_eager(time.monotonic()):
+                self._say_what_was_missing()
             return
         if self._search is None or self._search.tracking_uri != tracking_uri:
             self._search = self._open_search(tracking_uri)
         found = self._search.find(str(self._job.key))
         self._failure = ""
-        self._take(runs_of_job(found, self._job, self._launched_ms), tracking_uri)
+        host = self._host if self.has_run else None
+        self._take(runs_of_job(found, self._job, self._launched_ms, host), tracking_uri)
+        self._forget_ended(time.monotonic())
 
     def _take(self, runs: Sequence[FoundRun], tracking_uri: str) -> None:
-        """Join what is new, and see to it that this host is listed."""
+        """Join what is new, end what is no longer open, and see to it that this host is listed."""
+        for run_id in self._joined.keys() - {run.run_id for run in runs}:
+            self._joined[run_id][0].end()
         for run in runs:
             nodes = parse_nodes(run.tags.get(NODES_TAG, ""))
             if run.run_id not in self._joined:
@@ -145,6 +155,7 @@ class Follower:
                 if joined is None:
                     return
                 self._joined[run.run_id] = (joined, number)
+                self._host = leader
                 logger.info("this host is node %d of run %s", number, run.run_id)
             self._sampling.announce(run, nodes, self._joined[run.run_id][1], tracking_uri)
 
@@ -163,7 +174,8 @@ class Follower:
             why = f"no open run of this job is in {self._search.experiments} of {store}"
         warn_once(
             f"{_NOT_IN_RUN}: {why}. Rank 0's run is found on other hosts where MLFLOW_TRACKING_URI "
-            "and MLFLOW_EXPERIMENT_NAME are exported for all ranks"
+            "and MLFLOW_EXPERIMENT_NAME are exported for all ranks",
+            subject="missing in the run",
         )
 
 

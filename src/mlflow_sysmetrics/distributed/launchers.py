@@ -23,6 +23,7 @@ class Launcher:
         name: For messages.
         marks: All of these are set where it has started the process.
         unless: Values of them with which it has not.
+        absent: None of these is set then.
         rank: Number of the process in the job.
         local_rank: Number of the process on its host.
         size: Processes of the job.
@@ -49,9 +50,12 @@ class Launcher:
     no_ids: tuple[str, ...] = ()
     is_parent: bool = True
     unless: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
     def has_started(self, environ: Mapping[str, str]) -> bool:
         """Whether the variables are there."""
+        if any(name in environ for name in self.absent):
+            return False
         return all(environ.get(name, "") not in {"", *self.unless} for name in self.marks)
 
 
@@ -169,7 +173,19 @@ LAUNCHERS = (
         recurring_ids=_SCHEDULERS,
     ),
     Launcher(
-        "torch's variables",  # set by hand, by Kubeflow for each pod, by launchers that are unknown
+        "Kubeflow",  # one process a pod
+        marks=("RANK", "WORLD_SIZE", *_ADDRESS, "KUBERNETES_SERVICE_HOST"),
+        rank=("RANK",),
+        local_rank=(),
+        size=("WORLD_SIZE",),
+        node=("RANK",),
+        nodes=("WORLD_SIZE",),
+        recurring_ids=_ADDRESS,
+        is_parent=False,
+        absent=("LOCAL_RANK",),
+    ),
+    Launcher(
+        "torch's variables",  # set by hand, or by launchers that are unknown
         marks=("RANK", "WORLD_SIZE", *_ADDRESS),
         rank=("RANK",),
         local_rank=("LOCAL_RANK",),

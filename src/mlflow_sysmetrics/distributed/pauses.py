@@ -9,11 +9,14 @@ GIVE_UP_S = 1800.0
 
 FIRST_S = 2.0
 EAGER_S = 10.0
-"""Longest pause at first, and between two looks of a host whose run has just ended."""
+"""Longest pause at first, and of a host whose run has just ended."""
 
 EAGER_FOR_S = 120.0
 LONGEST_S = 60.0
-"""Longest pause later, and between two looks for further runs."""
+"""Longest pause later."""
+
+JOINED_S = 30.0
+"""Pause of a host that has a run, until it looks whether that is open still, and for others."""
 
 _COST_FACTOR = 50
 """A look through many files may be expensive: then it is taken less often."""
@@ -31,6 +34,10 @@ class Pauses:
         self._began_s = now_s
         self._next_s = FIRST_S
 
+    def is_eager(self, now_s: float) -> bool:
+        """Whether a run may be expected to open soon."""
+        return now_s - self._began_s < EAGER_FOR_S
+
     def is_over(self, now_s: float) -> bool:
         """Whether it is time to give up."""
         return now_s - self._began_s >= GIVE_UP_S
@@ -44,10 +51,9 @@ class Pauses:
             has_found: Whether a run is being sampled.
         """
         if has_found:
-            pause_s = LONGEST_S
+            pause_s = JOINED_S
         else:
-            is_eager = now_s - self._began_s < EAGER_FOR_S
-            pause_s = min(self._next_s, EAGER_S if is_eager else LONGEST_S)
+            pause_s = min(self._next_s, EAGER_S if self.is_eager(now_s) else LONGEST_S)
             self._next_s = min(2 * self._next_s, LONGEST_S)
         least_s = min(_COST_FACTOR * cost_s, LONGEST_S)
         return max(pause_s, least_s) * random.uniform(0.75, 1.0)  # noqa: S311 - jitter

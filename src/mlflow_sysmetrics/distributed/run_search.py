@@ -50,11 +50,13 @@ class FoundRun(NamedTuple):
 
     Attributes:
         run_id: The run.
+        experiment_id: Its experiment.
         start_ms: When it started, by the clock of its host.
         tags: All its tags.
     """
 
     run_id: str
+    experiment_id: str
     start_ms: int
     tags: dict[str, str]
 
@@ -82,6 +84,7 @@ class RunSearch:
         self.cost_s = 0.0
         self._store: _Server | _Client | None = None
         self._widely_s: float | None = None
+        self._found_in: set[str] = set()  # experiments
 
     def find(self, key: str) -> list[FoundRun]:
         """The open runs of a job, those that started last first.
@@ -113,12 +116,16 @@ class RunSearch:
         if not experiment_ids:
             return []
         query = f"tags.`{JOB_TAG}` LIKE '{key}.%' and attributes.status = 'RUNNING'"
-        return store.search(list(dict.fromkeys(experiment_ids)), query)
+        found = store.search(list(dict.fromkeys(experiment_ids)), query)
+        self._found_in.update(run.experiment_id for run in found)
+        return found
 
     def _named_experiments(self, store: _Server | _Client) -> list[str]:
-        """Those that variables, or this process's code, have named."""
+        """Those that variables, or this process's code, have named, or that had a run before."""
         active = getattr(fluent, "_active_experiment_id", None)  # no public call asks no store
-        named = [str(active)] if isinstance(active, str | int) else []
+        named = sorted(self._found_in)
+        if isinstance(active, str | int):
+            named.append(str(active))
         if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
             named.append(experiment_id)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
@@ -151,6 +158,7 @@ class _Server(RestRunStore):
         return [
             FoundRun(
                 run["info"]["run_id"],
+                run["info"]["experiment_id"],
                 int(run["info"].get("start_time", 0)),
                 {tag["key"]: tag["value"] for tag in run.get("data", {}).get("tags", ())},
             )
@@ -197,7 +205,12 @@ class _Client:
                 _MOST_RUNS,
                 _NEWEST_RUNS_FIRST,
             )
-        return [FoundRun(run.info.run_id, run.info.start_time or 0, run.data.tags) for run in runs]
+        return [
+            FoundRun(
+                run.info.run_id, run.info.experiment_id, run.info.start_time or 0, run.data.tags
+            )
+            for run in runs
+        ]
 
     def experiments(self) -> list[str]:
         """Those that were changed last."""

@@ -60,7 +60,6 @@ class HostSampling:
             settings_of_follower(number),
             resumed=True,
             collectors=self._collectors,
-            poll_status=True,
             is_of_other_host=True,
         )
         return registry.open_run(request)

@@ -113,6 +113,11 @@ class OpenRun:
         """Whether nobody has closed it, nor ended the run."""
         return self._runs is _this_process.runs and self._runs.is_held(self)
 
+    def end(self) -> None:
+        """End at once what is sampled for a run that another process has ended."""
+        if self._runs is _this_process.runs:
+            self._runs.end(self)
+
     def close(self) -> None:
         """Let go of the run; the last to do so waits, within a bound, until all is sent."""
         # Else it belongs to the process that this one was forked from.
@@ -218,7 +223,7 @@ class OpenRuns:
             else:
                 run.claim.release()
 
-    def _end(self, run: OpenRun) -> None:
+    def end(self, run: OpenRun) -> None:
         """End a run that someone else has ended."""
         with self._lock:
             if self._by_key.get(run.key) is not run:
@@ -250,7 +255,7 @@ class OpenRuns:
             _tags(opening),
             self._own_prefix(opening) if opening.resumed else None,
         )
-        on_end = partial(self._end, run) if opening.poll_status else None
+        on_end = partial(self.end, run) if opening.poll_status else None
         channel = Channel(stream, self._uploader(opening, folder), on_end)
         return Recorder(
             opening.settings,

@@ -15,7 +15,9 @@ def job(*, recurs: bool) -> Job:
 
 
 def run(run_id: str, after_s: float, host: str = "aaaaaa", process: str = "000001") -> FoundRun:
-    return FoundRun(run_id, LAUNCHED_MS + round(after_s * 1000), {JOB_TAG: f"key.{host}{process}"})
+    return FoundRun(
+        run_id, "0", LAUNCHED_MS + round(after_s * 1000), {JOB_TAG: f"key.{host}{process}"}
+    )
 
 
 @pytest.mark.parametrize("recurs", [True, False])

@@ -100,6 +100,7 @@ def job_of(environ: dict[str, str], **more: str) -> Job:
         (FLUX, ("Flux", 1, 4, 2, None, False)),
         (INTEL_MPI, ("MPI (PMI)", 5, 8, 2, 1, True)),
         (KUBEFLOW, ("torch's variables", 1, 2, 1, None, True)),
+        (KUBEFLOW | {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, ("Kubeflow", 1, 2, 2, 1, True)),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

@@ -24,8 +24,8 @@ def test_pauses_grow_and_are_long_after_two_minutes() -> None:
     assert len(found) < 45  # requests of a host whose rank 0 never opens a run
 
 
-def test_a_host_that_has_joined_looks_once_a_minute() -> None:
-    assert Pauses(0.0).after(1.0, 0.0, has_found=True) == 60.0
+def test_a_host_that_has_joined_looks_twice_a_minute() -> None:
+    assert Pauses(0.0).after(1.0, 0.0, has_found=True) == 30.0
 
 
 def test_after_a_run_has_ended_the_next_one_is_looked_for_eagerly() -> None:
