@@ -1,6 +1,6 @@
 """Check the code and run the tests, in an environment made for it.
 
-    python3 scripts/test.py [--check | --mlflow VERSION | --lightning | --browser] [for pytest]
+    python3 scripts/test.py [--check | --mlflow VERSION | --frameworks | --browser] [for pytest]
 
 All it needs is Python 3.10 or newer with pip. The environment is `.venv-test` in the repository;
 the package is installed there as a wheel, and anew whenever its sources have changed.
@@ -71,11 +71,12 @@ def _parser() -> argparse.ArgumentParser:
         "in an environment of its own",
     )
     alternatives.add_argument(
-        "--lightning",
+        "--frameworks",
         dest="marker",
         action="store_const",
-        const="lightning",
-        help="run the tests with Lightning, in an environment of its own (downloads PyTorch)",
+        const="frameworks",
+        help="run the tests with PyTorch's launchers, Lightning, transformers and Ray, in an "
+        "environment of its own (downloads PyTorch; needs Open MPI)",
     )
     alternatives.add_argument(
         "--browser",

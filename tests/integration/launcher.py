@@ -9,7 +9,10 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SCRIPTS = Path(__file__).with_name("scripts")
 """Where the longer scripts are, and `observation`, which every script may import."""
@@ -173,10 +176,22 @@ class Launcher:
     ) -> subprocess.Popen[str]:
         """Start a script; `finished` waits for its end."""
         arguments = [str(script)] if isinstance(script, Path) else ["-c", script]
+        command = [sys.executable, *arguments]
+        return self.start_command(command, providers, stdin=stdin, **variables)
+
+    def start_command(
+        self,
+        command: Sequence[str | Path],
+        providers: str | None = BOTH,
+        *,
+        stdin: int = subprocess.DEVNULL,
+        **variables: str,
+    ) -> subprocess.Popen[str]:
+        """Start any command; as `start`."""
         if providers is not None:
             variables["MLFLOW_RUN_CONTEXT_PROVIDER"] = providers
         return subprocess.Popen(
-            [sys.executable, *arguments],
+            command,
             cwd=self.folder,
             env=self._environ() | self.variables | variables,
             stdin=stdin,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy
+
+from integration.launcher import Point, Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +33,16 @@ _LEVELS = {  # what every sample has; rates are left out where two samples are t
 _POINTS = sqlalchemy.text(
     "SELECT key, step, timestamp FROM metrics WHERE run_uuid = :run_id AND key LIKE 'system/%'"
 )
+_SERIES = sqlalchemy.text(
+    "SELECT key, step, timestamp, value FROM metrics"
+    " WHERE run_uuid = :run_id AND key LIKE 'system/%' ORDER BY key, step, timestamp"
+)
 _TAGS = sqlalchemy.text("SELECT key, value FROM tags WHERE run_uuid = :run_id")
+_RUNS = sqlalchemy.text(
+    "SELECT run_uuid, runs.name, status, start_time, end_time FROM runs"
+    " JOIN experiments ON runs.experiment_id = experiments.experiment_id"
+    " WHERE experiments.name = :experiment ORDER BY start_time"
+)
 
 
 class Sample(NamedTuple):
@@ -47,7 +59,7 @@ def stored_samples(store_uri: str, run_id: str) -> list[Sample]:
     SQL stores drop a point of the same key, step, time and value by themselves.
     """
     keys = defaultdict(set)
-    for key, step, time_ms in _rows(store_uri, _POINTS, run_id):
+    for key, step, time_ms in _rows(store_uri, _POINTS, run_id=run_id):
         keys[time_ms, step].add(key)
     return [
         Sample(step, time_ms, frozenset(found))
@@ -79,13 +91,26 @@ def usual_keys(samples: Sequence[Sample]) -> set[str]:
 
 def stored_tags(store_uri: str, run_id: str) -> dict[str, str]:
     """The tags of a run."""
-    return dict(_rows(store_uri, _TAGS, run_id))
+    return dict(_rows(store_uri, _TAGS, run_id=run_id))
 
 
-def _rows(store_uri: str, query: sqlalchemy.TextClause, run_id: str) -> list[Any]:
+def stored_runs(store_uri: str, experiment: str) -> list[Run]:
+    """The runs of an experiment, the oldest first, with all that they have."""
+    runs = []
+    for run_id, name, status, began_ms, ended_ms in _rows(store_uri, _RUNS, experiment=experiment):
+        series = defaultdict(list)
+        for key, *point in _rows(store_uri, _SERIES, run_id=run_id):
+            series[key].append(Point(*point))
+        lasted_s = ((ended_ms or time.time() * 1000) - began_ms) / 1000
+        tags = stored_tags(store_uri, run_id)
+        runs.append(Run(run_id, name, status, lasted_s, tags, dict(series)))
+    return runs
+
+
+def _rows(store_uri: str, query: sqlalchemy.TextClause, **values: str) -> list[Any]:
     engine = sqlalchemy.create_engine(store_uri)
     try:
         with engine.connect() as connection:
-            return [*connection.execute(query, {"run_id": run_id})]
+            return [*connection.execute(query, values)]
     finally:
         engine.dispose()

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [
-    pytest.mark.lightning,
+    pytest.mark.frameworks,
     pytest.mark.skipif(
         importlib.util.find_spec("lightning") is None,
-        reason="Lightning is not installed; scripts/test.py --lightning installs it",
+        reason="Lightning is not installed; scripts/test.py --frameworks installs it",
     ),
     pytest.mark.timeout(240),  # the first test waits for all trainings
 ]
