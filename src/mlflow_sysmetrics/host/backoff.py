@@ -49,7 +49,7 @@ class Backoff:
         self.reason = None
         self.failures = 0
 
-    def fail(self, reason: Exception, now_s: float, pause_s: float | None = None) -> None:
+    def fail(self, reason: Exception | None, now_s: float, pause_s: float | None = None) -> None:
         """It failed now.
 
         Args:
