@@ -1,4 +1,4 @@
-"""When to try again what failed: at growing intervals, or never."""
+"""When to retry what failed: at growing intervals, or never."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
-"""How long what failed is left alone: each time twice as long, up to this."""
+"""Pauses between attempts: doubled after each failure, from the first to the longest."""
 
 
 class Backoff:
     """Whether something that may fail is worth another try.
 
     Attributes:
-        reason: Why the last try failed; None where it did not.
+        reason: Why the last attempt failed; None if it succeeded.
     """
 
     def __init__(self) -> None:
@@ -22,12 +22,12 @@ class Backoff:
         self._pause_s = FIRST_PAUSE_S
 
     def allows(self, now_s: float) -> bool:
-        """Whether to try it now."""
+        """Whether an attempt is due."""
         return now_s >= self._not_before_s
 
     @property
     def has_given_up(self) -> bool:
-        """Whether it will never be tried again."""
+        """Whether there will be no further attempt."""
         return self._not_before_s == math.inf
 
     def succeed(self) -> None:
@@ -36,12 +36,12 @@ class Backoff:
         self._pause_s = FIRST_PAUSE_S
 
     def fail(self, reason: Exception, now_s: float) -> None:
-        """It failed now."""
+        """Note a failed attempt."""
         self.reason = str(reason)
         self._not_before_s = now_s + self._pause_s
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     def give_up(self, reason: Exception) -> None:
-        """It will never work."""
+        """Note that no attempt can succeed."""
         self.reason = str(reason)
         self._not_before_s = math.inf
