@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import MLFlowLogger
 
 _PACKAGES = ("pytorch_lightning", "lightning.pytorch")
-"""One code under two names, whose classes are not each other's."""
+"""Two packages with the same code but distinct classes."""
 
 
 def _callbacks() -> tuple[type, ...]:
-    """`Callback` of each package that is imported, or else of one that is installed.
+    """`Callback` of each imported package, or else of one that is installed.
 
-    Whoever uses `pytorch_lightning` may import it after this module; where imports are sorted,
-    whoever uses `lightning` has it imported.
+    With sorted imports, `lightning` is imported before this module and `pytorch_lightning` after
+    it.
 
     Raises:
         ImportError: None is installed.
@@ -58,12 +58,12 @@ class SystemMetricsCallback(*_callbacks()):  # type: ignore[misc] # known only w
     `MLFlowLogger(run_id=...)`, and a second stage, such as `trainer.test()` after `trainer.fit()`,
     since the logger ends its run with the first.
 
-    Only the process of global rank zero monitors, the only one that knows the run: its node, and
-    its tree of processes.
+    Only the process of global rank zero knows the run, so only it monitors: its node and its
+    process tree.
 
     Args:
         sampling_interval: Seconds between two samples.
-        samples_before_logging: Samples that are put together into one logged point.
+        samples_before_logging: Samples that are combined into one logged point.
         node_id: Name of this node, inserted into the metric keys.
             These three win over the environment variables.
     """
@@ -84,7 +84,7 @@ class SystemMetricsCallback(*_callbacks()):  # type: ignore[misc] # known only w
         self._monitors: list[RunMonitor] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002 - Lightning's hook
-        """Begin to sample, in the process of global rank zero; raises nothing."""
+        """Start sampling, in the process of global rank zero; raises nothing."""
         if not trainer.is_global_zero or self._monitors:
             return
         with contained("the run of the MLFlowLogger is not sampled"):

@@ -1,7 +1,6 @@
 """Settings: the environment variables that set them, validated and documented in one place.
 
-A value that makes no sense is described in `Settings.problems` and the default is used in its
-place; nothing here raises.
+An invalid value is described in `Settings.problems`, and the default is used; nothing here raises.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def _globs(text: str) -> tuple[str, ...]:
     return tuple(glob for part in text.split(",") if (glob := part.strip()))
 
 
-def _whose_gpus(text: str) -> str:
+def _gpus(text: str) -> str:
     if text.lower() not in {"visible", "used", "all"}:
         raise ValueError(text)
     return text.lower()
@@ -124,8 +123,8 @@ class Variable:
     Attributes:
         name: Name in the environment.
         field: Name of the `Settings` field that it sets.
-        parse: Text to value; raises ValueError for nonsense.
-        allowed: What may stand there, for the warning and the reference.
+        parse: Text to value; raises ValueError if invalid.
+        allowed: Allowed values, for the warning and the reference.
         meaning: What it does, for the reference.
     """
 
@@ -187,7 +186,7 @@ VARIABLES = (
     Variable(
         "MLFLOW_SYSMETRICS_GPUS",
         "gpus",
-        _whose_gpus,
+        _gpus,
         "`visible`, `used` or `all`",
         "Which of the host's GPUs to record: those that CUDA, ROCm or oneAPI shows this process, "
         "those that a process of its tree uses, or all. Read when the first run of a process "
@@ -245,9 +244,9 @@ VARIABLES = (
         "spool_dir",
         _folder,
         "a folder, such as `/scratch/me/spool`",
-        "Where samples that could not be sent in time are kept, for `mlflow-sysmetrics upload`. "
-        "By default a folder of the user's: `~/.local/state/mlflow-sysmetrics/spool` on Linux, "
-        "`~/Library/Application Support/…` on macOS, `%LOCALAPPDATA%\\…` on Windows.",
+        "Folder for samples that could not be sent in time, for `mlflow-sysmetrics upload`. "
+        "By default, on Linux: `~/.local/state/mlflow-sysmetrics/spool`, on macOS "
+        "`~/Library/Application Support/…`, on Windows `%LOCALAPPDATA%\\…`.",
     ),
 )
 
@@ -270,9 +269,9 @@ class Settings:
         findings_exclude: Globs of the findings to leave out.
         distributed: What other processes of a job log: `auto`, `all` or `off`.
         flush_timeout_s: Bound on what the end of a run waits.
-        spool_dir: Where samples are kept that could not be sent; None for the user's own folder.
-        origins: For each field its variable's name, where that set it.
-        problems: One sentence for each variable that was refused.
+        spool_dir: Folder for samples that could not be sent; None for the user's own.
+        origins: By field: the variable that set it.
+        problems: A sentence about each invalid variable.
     """
 
     sampling_interval_s: float = 10.0
@@ -314,7 +313,7 @@ class Settings:
 
     @property
     def spool_folder(self) -> Path | None:
-        """The folder in force; None where none is set and the user has no home."""
+        """The folder in force; None if none is set and the user has no home."""
         return self.spool_dir or _default_spool_folder()
 
     @property
@@ -328,7 +327,7 @@ class Settings:
         return self.findings != OFF
 
     def wants(self, key: str) -> bool:
-        """Whether a metric is to be logged; globs match its key with or without `system/`."""
+        """Whether to log a metric; globs match its key with or without `system/`."""
         return _is_wanted(key, self.include, self.exclude)
 
     def overridden(self, **arguments: Any) -> Settings:  # noqa: ANN401 - values of any field
@@ -348,7 +347,7 @@ class Settings:
 
 
 def _parsed(given: Mapping[str, object]) -> tuple[dict[str, Any], list[Variable]]:
-    """Values by field name, and the variables of those fields that make no sense."""
+    """Valid values by field name, and the variables with invalid ones."""
     values: dict[str, Any] = {}
     refused = []
     for variable in VARIABLES:
@@ -361,7 +360,7 @@ def _parsed(given: Mapping[str, object]) -> tuple[dict[str, Any], list[Variable]
 
 
 def _default_spool_folder() -> Path | None:
-    """Where this user's programs keep what must outlive them; None for a user without a home."""
+    """The folder for state that outlives a program; None for a user without a home."""
     try:
         return _state_folder() / "mlflow-sysmetrics" / "spool"
     except RuntimeError:
@@ -377,7 +376,7 @@ def _state_folder() -> Path:
 
 
 def _absolute(variable: str) -> Path | None:
-    """The folder that a variable of the system names; None where it names none."""
+    """The folder that a variable of the system names; None if it names none."""
     folder = Path(os.environ.get(variable, ""))
     return folder if folder.is_absolute() else None
 

@@ -138,7 +138,7 @@ def test_what_sysmonitor_logs_is_not_logged_twice(played: Played) -> None:
 
     assert series.keys() >= IN_EVERY_POINT
     (warning,) = played.warnings
-    assert "does not start: metrics of the same names are logged to this run already" in warning
+    assert "already logs metrics of the same names to this run" in warning
 
 
 def test_it_ends_with_the_process_and_logs_no_zeros(played: Played) -> None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 PREFIX = "system/"
-"""What all metric keys begin with; MLflow's UI shows them in the *System metrics* tab."""
+"""Prefix of all metric keys; MLflow's UI shows them in the *System metrics* tab."""
 
 PROCESS_PREFIX = "process/"
-"""What the keys of the process tree's metrics begin with, below `PREFIX`."""
+"""Prefix of the process tree's keys, below `PREFIX`."""
 
 MAX_TAG_LENGTH = 5000
 """Longest tag value that every MLflow store since 2.16 accepts, in bytes of UTF-8.
@@ -48,7 +48,7 @@ class Metric:
         absent: When there is no such key.
         reading: Name of the reading it is computed from; the key itself for gauges.
         scale: Factor from the reading's unit to `unit`.
-        per: For rates, the counter whose increase divides; seconds where None.
+        per: For rates, the counter to divide by; None for seconds.
         platforms: The operating systems that have it.
     """
 

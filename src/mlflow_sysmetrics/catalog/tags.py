@@ -124,9 +124,8 @@ TAGS = (
     ),
     Tag(
         "sys.gpu_devices",
-        "What each GPU is, as JSON, by the number in its metrics' keys; what all GPUs have in "
-        "common stands once, under `all`. Where that is too long for a tag, the GPUs with the "
-        "highest numbers are left out.",
+        "The GPUs as JSON, by the number in their metrics' keys; what all have in common is under "
+        "`all`. If that is too long for a tag, the GPUs with the highest numbers are left out.",
         '{"all":{"name":"NVIDIA H100 80GB HBM3","memory_gb":85.52,"compute_capability":"9.0",'
         '"power_limit_watts":700},"0":{"uuid":"GPU-1a2b3c4d-d72c-4106-c12f-20bd9faed9f6",'
         '"pci":"1b:00.0"},"1":{"uuid":"GPU-5e6f7a8b-31c9-4c8e-9a55-0f6f1f3f6a11",'
@@ -137,8 +136,8 @@ TAGS = (
     ),
     Tag(
         "sys.gpu_metrics",
-        "Where the run's GPU metrics come from, such as `nvml`; and, of hardware that is there "
-        "but reports nothing, why not.",
+        "Source of the run's GPU metrics, such as `nvml`; and the reason why other hardware "
+        "reports nothing.",
         "unavailable: nvml: the NVIDIA driver is not loaded; dmesg may show why",
         source="NVML, /sys (amdgpu, xe, i915), ioreg, libtpu, neuron-monitor",
         absent="on a host without such hardware",
@@ -166,8 +165,7 @@ TAGS = (
         "trainer-7d9f8b6c5-x2x4k",
         source="environment (POD_NAME, MY_POD_NAME, K8S_POD_NAME; HOSTNAME, if it is a name that "
         "Kubernetes generated)",
-        absent="outside Kubernetes, and where the pod's spec does not pass it on and the host name "
-        "may be another",
+        absent="outside Kubernetes, and where neither the pod's spec nor the host name gives it",
     ),
     _kubernetes(
         "sys.k8s_namespace",
@@ -187,8 +185,7 @@ TAGS = (
     _slurm("sys.slurm_job_id", "SLURM job.", "412077", source="environment (SLURM_JOB_ID)"),
     _slurm(
         "sys.slurm_nodelist",
-        "Nodes of the SLURM job; a list of more than 5,000 bytes is cut after a node, and ends in "
-        "`…`.",
+        "Nodes of the SLURM job; a list of more than 5,000 bytes is cut and ends in `…`.",
         "node[01-04]",
         source="environment (SLURM_JOB_NODELIST)",
     ),

@@ -1,4 +1,4 @@
-"""What `mlflow-sysmetrics doctor` finds: is it installed, on, attached, and what can it read."""
+"""The command `doctor`: what is installed, switched on and attached, and what can be read."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class Report:
-    """All that the doctor found.
+    """The findings of the doctor.
 
     Attributes:
         versions: Version by package name.
         providers: By entry point name.
-        sources: Why a collector's source is absent, or None where it is available, by its name.
+        sources: By collector: why its source is absent; None if it is available.
         settings: By variable name.
         is_vetoed: Whether MLflow's own variable switches system metrics off.
-        notes: What is as it should be, but good to know.
-        problems: What keeps something that is switched on from working.
+        notes: What is no problem, but useful to know.
+        problems: Why something that is switched on does not work.
     """
 
     versions: dict[str, str]
@@ -195,7 +195,7 @@ def _why_no_metrics() -> str | None:
 
 
 def _sources() -> tuple[dict[str, str | None], list[str]]:
-    """Why each source is absent, by its name, and what those that are there do not report."""
+    """By source: why it is absent; and notes on what available ones do not report."""
     collectors = CollectorSet(Host())
     try:
         collectors.open()

@@ -125,7 +125,7 @@ def watch(
 
 @main.command()
 @click.option("--run-id", "run_ids", multiple=True, help="Only this run; may be given repeatedly.")
-@click.option("--list", "list_only", is_flag=True, help="List what waits, and send nothing.")
+@click.option("--list", "list_only", is_flag=True, help="List what is waiting, and send nothing.")
 @click.option("--dry-run", is_flag=True, help="Ask the stores what they lack, and send nothing.")
 @click.option(
     "--tracking-uri",
@@ -134,7 +134,7 @@ def watch(
 @click.option(
     "--file",
     type=click.Path(path_type=Path),
-    help="Send this file alone, also if another user wrote it; says first whose it is.",
+    help="Send only this file, even if another user wrote it; prints its owner first.",
 )
 def upload(
     *,
@@ -146,10 +146,10 @@ def upload(
 ) -> None:
     """Send the samples that earlier processes could not send.
 
-    They are kept in the folder that MLFLOW_SYSMETRICS_SPOOL_DIR names. What a store already has is
-    not stored twice. Only files that this user alone can have written are sent, and only to the
-    tracking URI in force; others are named, with the reason. Tracking URIs are kept without
-    their password: set MLFLOW_TRACKING_URI to the one with it. Exit status 1 if something could
+    They are in the folder that MLFLOW_SYSMETRICS_SPOOL_DIR names. What a store already has is not
+    stored twice. Only files that no other user can have written are sent, and only to the
+    tracking URI in force; others are listed with the reason. The files contain tracking URIs
+    without passwords: set MLFLOW_TRACKING_URI to the full one. Exit status 1 if something could
     not be sent.
     """
     if list_only and dry_run:

@@ -15,8 +15,8 @@ def text_table(
 
     Args:
         rows: The cells.
-        indent: What each line begins with.
-        figures: Numbers of the columns whose cells stand at the right.
+        indent: Prefix of each line.
+        figures: Numbers of the right-aligned columns.
     """
     cells = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

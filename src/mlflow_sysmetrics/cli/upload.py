@@ -1,4 +1,4 @@
-"""The command `upload`: sends what earlier processes could not."""
+"""The command `upload`: sends samples that earlier processes could not send."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.delivery.run_store import RunStore
     from mlflow_sysmetrics.delivery.stream import Stream
 
-_ATTEMPTS = 5  # in a row that fail
+_ATTEMPTS = 5  # failures in a row
 
 _limits: defaultdict[str, Limits] = defaultdict(Limits)
-"""What is known of each store, by its tracking URI."""
+"""Limits of each store, by tracking URI."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is to be sent, or shown.
+    """Which spool files to send or list.
 
     Attributes:
         folder: Where the spool files are.
-        tracking_uri: The store to send to; what was left for another one is left alone.
-        run_ids: These runs alone; all where it is empty.
-        file: This file alone, whoever wrote it; None for all that are this user's.
+        tracking_uri: The store to send to; files for another one are not sent.
+        run_ids: Only these runs; all if empty.
+        file: Only this file, whoever wrote it; None for all files of this user.
     """
 
     folder: Path
@@ -52,7 +52,7 @@ class Selection:
 
     @property
     def place(self) -> Path:
-        """Where was looked."""
+        """The file or folder."""
         return self.file or self.folder
 
 
@@ -69,7 +69,7 @@ def selection(
 
 
 def list_leftovers(chosen: Selection) -> None:
-    """Print what waits, for any store."""
+    """Print what is waiting, for all stores."""
     rows = []
     for spool in _spools(chosen, tracking_uri=None):
         age_s = time.time() - spool.modified_s
@@ -84,14 +84,14 @@ def list_leftovers(chosen: Selection) -> None:
 
 
 def send_leftovers(chosen: Selection, *, dry_run: bool) -> bool:
-    """Send what waits, and say what became of it.
+    """Send what is waiting, and print the result for each file.
 
     Args:
-        chosen: What.
+        chosen: Which files.
         dry_run: Ask the stores what they lack, but send nothing.
 
     Returns:
-        Whether all went well.
+        Whether all succeeded.
     """
     is_well, is_any = True, False
     for spool in _spools(chosen, chosen.tracking_uri):
@@ -117,7 +117,7 @@ def send_leftovers(chosen: Selection, *, dry_run: bool) -> bool:
 
 
 def _spools(chosen: Selection, tracking_uri: str | None) -> Iterator[Spool]:
-    """All that can be taken up now, the oldest first, all checked; what cannot is said."""
+    """The chosen files, checked, oldest first; prints which of them cannot be claimed, and why."""
     for path in spool_files(chosen.folder) if chosen.file is None else [chosen.file]:
         try:
             spool = _adopt(path, tracking_uri, is_named=chosen.file is not None)
@@ -148,7 +148,7 @@ def _why(reason: Exception) -> str:
 
 
 def _show(spool: Spool) -> None:
-    """Say whose file it is and what it would do; ask, where there is someone to ask."""
+    """Print the owner and content of a file; in a terminal, ask for confirmation."""
     address = spool.address
     click.echo(
         f"{shown(spool.path)}: written by {spool.owner}, {spool.left} samples with "
@@ -179,7 +179,7 @@ def _send(stream: Stream) -> str:
 
 
 def _patiently(ask: Callable[[RunStore], int], store: RunStore) -> int:
-    """Ask a store, again if it is busy or fails in a way that may pass; but not for ever."""
+    """Ask a store; retry a few times if it is busy or the failure may be temporary."""
     backoff = Backoff()
     while backoff.failures < _ATTEMPTS - 1:
         with Isolated() as attempt:

@@ -1,4 +1,4 @@
-"""A command, or a process that runs already, of any language, monitored into an MLflow run."""
+"""The command `watch`: monitors a command or a running process into an MLflow run."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def watch_command(command: Sequence[str], run_id: str | None, settings: Settings
         The command's exit status; 128 and the signal's number if one ended it.
 
     Raises:
-        click.ClickException: The run cannot be begun; then nor is the command.
+        click.ClickException: The run cannot be started; then the command is not started either.
     """
     if shutil.which(command[0]) is None:
         return _say_why_not(command[0])
@@ -123,7 +123,7 @@ def _watch_beside(command: Sequence[str], job: Job) -> int:
 def watch_process(pid: int, run_id: str | None, settings: Settings) -> None:
     """Monitor a process until it ends, or until Ctrl-C or SIGTERM.
 
-    A new run is ended with it; the status of one that is given is left to whom it belongs.
+    A new run ends with the process; a given run keeps its status.
 
     Args:
         pid: The process.
@@ -163,7 +163,7 @@ def _say_why_not(name: str) -> int:
 
 
 def _start_run(run_id: str | None, source: str) -> str:
-    """Begin a new run, or take up one that is given; its monitor is ours, not MLflow's.
+    """Start a new run, or resume a given one, without MLflow's own monitor.
 
     Raises:
         click.ClickException: MLflow cannot.
@@ -192,7 +192,7 @@ def _say_where(what: str, run_id: str) -> None:
 
 
 def _say_what_is_elsewhere(command: Sequence[str]) -> None:
-    """Say what to write instead where the command only waits for processes elsewhere."""
+    """Say what to write instead if the command only waits for processes elsewhere."""
     advice = advice_for(command, os.environ)
     if advice is not None:
         click.echo(advice, err=True)
@@ -200,7 +200,7 @@ def _say_what_is_elsewhere(command: Sequence[str]) -> None:
 
 @contextmanager
 def _monitor(pid: int, run_id: str, settings: Settings) -> Iterator[None]:
-    """All collectors of the host, for another process in place of our own."""
+    """Monitor with all collectors of the host, for another process instead of this one."""
     opening = registry.RunRequest(
         run_id,
         mlflow.get_tracking_uri(),
@@ -227,10 +227,11 @@ def _environ_seen_by(pid: int) -> dict[str, str]:
 
 
 def _environ_with(run_id: str) -> dict[str, str]:
-    """The command's environment: it logs to the same run, and does not monitor it once more.
+    """The command's environment: it logs to the same run, and does not monitor it again.
 
-    While `sysmonitor` is on, a process that joins the run stands by, and runs that it opens beside
-    that one (Lightning's logger does) are sampled. MLflow's own monitor would do otherwise.
+    While `sysmonitor` is on, a process that joins the run stands by, and other runs that it opens
+    (as Lightning's logger does) are sampled. MLflow's own monitor would sample the run again: it is
+    off.
     """
     environ = {**os.environ, _RUN_ID: run_id, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
     if not switched_on(SYSMONITOR):
@@ -240,10 +241,10 @@ def _environ_with(run_id: str) -> dict[str, str]:
 
 @contextmanager
 def _signals_forwarded() -> Iterator[Callable[[int], None]]:
-    """Hand signals on to the command and let it decide; its end is ours.
+    """Forward signals to the command; this process ends when the command does.
 
-    Gives what is to be called with the command's pid; signals that come before wait for that.
-    A signal that is ignored, as under `nohup`, stays so, for the command too.
+    Yields a function to call with the command's pid; earlier signals are forwarded then. A signal
+    that is ignored, as under `nohup`, stays ignored, also in the command.
     """
     pids: list[int] = []
     early: list[int] = []
@@ -255,7 +256,7 @@ def _signals_forwarded() -> Iterator[Callable[[int], None]]:
         if not pids:
             early.append(number)
         for pid in pids:
-            # Popen.send_signal() would reap it, and its figures for the last sample be lost.
+            # Popen.send_signal() would reap it, and the last sample would lose its values.
             with suppress(OSError):
                 os.kill(pid, number)
 
@@ -274,10 +275,10 @@ def _signals_forwarded() -> Iterator[Callable[[int], None]]:
 
 
 def _wait_without_reaping(process: subprocess.Popen[bytes]) -> None:
-    """Wait for its end, and leave its last figures in the process table for the last sample.
+    """Wait for its end, and leave it in the process table for the last sample.
 
-    In a thread, for which this one waits in turns: a signal that comes in the moment before a wait
-    begins is handled only when that ends.
+    A thread waits, and this one joins it repeatedly: a signal that arrives just before a wait
+    begins is handled only after that wait.
     """
     waiting = start_thread("wait", _wait, process)
     while waiting.is_alive():

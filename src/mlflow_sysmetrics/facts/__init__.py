@@ -1,7 +1,7 @@
 """Static facts, one subject a file: Host -> tags.
 
-A fact raises `Unavailable` where the host does not have its subject, and leaves a value empty
-that is not known: neither makes a tag. All keys are in `catalog.TAGS`.
+A fact raises `Unavailable` if the host lacks its subject, and leaves an unknown value empty:
+neither makes a tag. All keys are in `catalog.TAGS`.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ FACTS: tuple[Fact, ...] = (
 )
 """Name and reader of each fact, in the order in which they are shown."""
 
-_MAX_ERROR_LENGTH = 500  # of one fact's, so that none hides the others
+_MAX_ERROR_LENGTH = 500  # of one fact, so that none crowds out the others
 
 FACTS_BUDGET_S = 2.0
-"""How long all facts together may hold up the first run of a process."""
+"""How long all facts together may delay the first run of a process."""
 
 _DISK: Fact = ("disk", read_disk)
 
@@ -91,7 +91,7 @@ def known_tags() -> dict[str, str]:
 
 
 def tags_of(outcomes: Iterable[Outcome]) -> dict[str, str]:
-    """The tags of facts, as every store takes them; `sysmetrics.error` says which facts failed."""
+    """The tags of facts, as every store accepts them; `sysmetrics.error` names failed facts."""
     tags: dict[str, str] = {}
     errors = []
     for outcome in outcomes:
@@ -103,7 +103,7 @@ def tags_of(outcomes: Iterable[Outcome]) -> dict[str, str]:
 
 
 class _ThisMachine:
-    """The one reading of this machine's facts that a process makes."""
+    """The facts of this machine, read once per process."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -119,7 +119,7 @@ class _ThisMachine:
             return self._probes
 
     def after_fork(self) -> None:
-        """Keep what is known; begin anew what a thread, which no child inherits, was reading."""
+        """Keep complete facts; restart reading if a thread, which no child inherits, was at it."""
         self._lock = threading.RLock()
         if self._probes is not None and not self._probes.is_settled:
             self._probes = None

@@ -1,4 +1,4 @@
-"""Facts read side by side, each alone: one that fails or hangs costs but itself."""
+"""Facts are read in parallel; one that fails or hangs affects no other."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a fact.
+    """The result of reading a fact.
 
     Attributes:
-        tags: Its tags; empty where the host does not have the subject.
-        error: Why it failed; empty where it did not.
-        is_final: Whether reading it again would tell no more.
+        tags: Its tags; empty if the host lacks the subject.
+        error: Why it failed; empty if it did not.
+        is_final: Whether another reading would give the same.
     """
 
     tags: Mapping[str, str]
@@ -60,9 +60,9 @@ def read_fact(fact: Fact, host: Host) -> Outcome:
 
 
 class Probes:
-    """Facts being read, each in a daemon thread of its own, and what has come of them so far.
+    """Reads each fact in its own daemon thread, and keeps the results so far.
 
-    One that answers late still answers: `outcomes()` has it from then on.
+    A fact that answers late is in `outcomes()` from then on.
 
     Args:
         facts: What to read.
@@ -79,7 +79,7 @@ class Probes:
         self._threads = [thread for fact in self._facts if (thread := self._start(fact))]
 
     def wait(self) -> None:
-        """Wait until all have answered or the budget is used up; returns at once from then on."""
+        """Wait until all have answered or the budget is used up; later calls return at once."""
         for thread in self._threads:
             thread.join(max(0.0, self._deadline_s - time.monotonic()))
 
@@ -90,7 +90,7 @@ class Probes:
         return has_all or time.monotonic() >= self._deadline_s
 
     def read_again(self) -> None:
-        """Read those again that could not be read for want of a resource, within the budget."""
+        """Read facts again that failed for want of a resource, within the budget."""
         again = [fact for fact in self._facts if self._is_worth_another_try(fact)]
         if again:
             self._deadline_s = time.monotonic() + self._budget_s
@@ -112,7 +112,7 @@ class Probes:
         return outcome is not None and not outcome.is_final
 
     def _start(self, fact: Fact) -> threading.Thread | None:
-        """The thread that reads a fact; None where it is read already, for want of a thread."""
+        """The thread that reads a fact; None if no thread starts: then it has been read here."""
         try:
             return start_thread(f"fact-{fact[0]}", self._read, fact)
         except RuntimeError:

@@ -1,4 +1,4 @@
-"""When to try again what failed: at growing intervals, or never."""
+"""When to retry what failed: at growing intervals, or never."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
-"""How long what failed is left alone: each time twice as long, up to this."""
+"""Pauses between attempts: doubled after each failure, from the first to the longest."""
 
 
 class Backoff:
@@ -21,9 +21,9 @@ class Backoff:
         jitter: Gives the part of a pause that is kept, so that not all come at one time.
 
     Attributes:
-        reason: Why the last try failed; None where it did not.
-        failures: Tries that failed, one after another.
-        not_before_s: When it may be tried again.
+        reason: Why the last attempt failed; None if it succeeded.
+        failures: Failed attempts in a row.
+        not_before_s: When the next attempt is due.
     """
 
     def __init__(
@@ -36,12 +36,12 @@ class Backoff:
         self._jitter = jitter
 
     def allows(self, now_s: float) -> bool:
-        """Whether to try it now."""
+        """Whether an attempt is due."""
         return now_s >= self.not_before_s
 
     @property
     def has_given_up(self) -> bool:
-        """Whether it will never be tried again."""
+        """Whether there will be no further attempt."""
         return self.not_before_s == math.inf
 
     def succeed(self) -> None:
@@ -50,12 +50,12 @@ class Backoff:
         self.failures = 0
 
     def fail(self, reason: Exception | None, now_s: float, pause_s: float | None = None) -> None:
-        """It failed now.
+        """Note a failed attempt.
 
         Args:
             reason: Why.
             now_s: The time.
-            pause_s: How long to leave it alone; None for twice as long as the last time.
+            pause_s: Time until the next attempt; None for twice the last pause.
         """
         self.reason = str(reason)
         if pause_s is None:
@@ -65,6 +65,6 @@ class Backoff:
         self.failures += 1
 
     def give_up(self, reason: Exception) -> None:
-        """It will never work."""
+        """Note that no attempt can succeed."""
         self.reason = str(reason)
         self.not_before_s = math.inf

@@ -1,4 +1,4 @@
-"""A command that goes on printing, of which only the latest line counts."""
+"""A command that prints repeatedly; only its latest line counts."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _open_streams: weakref.WeakSet[CommandStream] = weakref.WeakSet()
 class CommandStream:
     """A command that runs beside this process, until it is closed or this process ends.
 
-    A shell starts it and is gone at once, so it is no child of this process: what it uses is not
-    counted as the run's, and it need not be waited for. Without a reader its next line ends it;
-    so it does not outlive this process by more than the time between two lines.
+    A shell starts the command and exits, so the command is no child of this process: its use is not
+    counted as the run's, and no one has to wait for it. When this process has ended, the command's
+    next line has no reader, which ends the command.
 
-    A forked child of this process lets go of the pipe: there, the stream has ended.
+    A forked child of this process closes the pipe: there, the stream has ended.
 
     Args:
         command: What to run, found on the PATH.
@@ -47,18 +47,18 @@ class CommandStream:
         self._group, self._descriptor = _start(command)
         try:
             start_thread("command", self._read)
-        except RuntimeError as error:  # the interpreter is going down
+        except RuntimeError as error:  # the interpreter is shutting down
             os.close(self._descriptor)
             raise Transient(f"cannot read a command's output: {error}") from error
         _open_streams.add(self)
 
     def latest(self) -> str | None:
-        """The last whole line since this was last asked; None where there is none.
+        """The latest complete line since the last call; None if there is none.
 
         Raises:
             Unavailable: The command has ended.
         """
-        with self._lock:  # both at once: the last line comes before the end
+        with self._lock:  # consistent: the last line comes before the end
             line, self._latest = self._latest, None
             has_ended = self._ended
         if line is not None:
@@ -70,13 +70,13 @@ class CommandStream:
     def close(self) -> None:
         """End the command; may be called twice."""
         with self._lock:
-            # The group's number may be another's as soon as the command has ended.
+            # As soon as the command has ended, its group's number may be reused.
             if not self._ended:
                 with contextlib.suppress(OSError):
                     os.killpg(self._group, signal.SIGKILL)
 
     def _read(self) -> None:
-        """Keep the latest line; a thread, for nothing else may wait for the command."""
+        """Keep the latest line. A thread runs this, since nothing else may wait for the command."""
         part = b""
         with contextlib.suppress(OSError):
             while len(part) <= _LINE_BYTES and (chunk := os.read(self._descriptor, 65536)):
@@ -89,7 +89,7 @@ class CommandStream:
         os.close(self._descriptor)
 
     def after_fork_in_child(self) -> None:
-        """Let go of what the parent reads."""
+        """Close what the parent reads."""
         self._lock = threading.Lock()
         if not self._ended:
             self._ended = True

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMAND_TIMEOUT_S = 3.0
-"""What a command (`nvidia-smi`, `system_profiler`, …) may take; the bound on what it can cost."""
+"""Longest time that a command (`nvidia-smi`, `system_profiler`, …) may take."""
 
 _COMMAND_OUTPUT_BYTES = 1 << 20
 _FIND_TIMEOUT_S = 0.5  # in one folder
@@ -54,7 +54,7 @@ def run_command(command: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S) ->
 
 
 def find_command(name: str) -> str | None:
-    """Where a command is on the PATH; a folder whose file system may hang is asked last."""
+    """Where a command is on the PATH; folders on file systems that may hang come last."""
     last = []
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
         try:
@@ -74,7 +74,7 @@ def find_command(name: str) -> str | None:
 
 
 def _output_of(process: subprocess.Popen[bytes], timeout_s: float) -> bytes | None:
-    """The output, up to one byte over the limit; None where it takes longer than allowed.
+    """The output, up to one byte over the limit; None if the command exceeds the timeout.
 
     A thread reads, since neither `select()` on a Windows pipe nor a timed read exists.
     """
@@ -109,7 +109,7 @@ def _output_of(process: subprocess.Popen[bytes], timeout_s: float) -> bytes | No
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what still runs of a command; never wait for one that the kernel does not let go."""
+    """Kill a command that still runs; do not wait long for one that the kernel does not release."""
     if process.poll() is None:
         with contextlib.suppress(OSError):
             if sys.platform == "win32":

@@ -11,17 +11,17 @@ class Unavailable(Exception):  # noqa: N818 - a state of the host, not an error 
 
 
 class Absent(Unavailable):
-    """Hardware that this host does not have: nothing is amiss."""
+    """Hardware that this host does not have: no fault."""
 
 
 class Transient(Unavailable):
-    """A source that cannot be read now, for want of a resource: worth another try."""
+    """A source that cannot be read now, for want of a resource: worth a retry."""
 
 
 _WANT_OF_RESOURCE = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.ETIMEDOUT)
 )
-"""Error numbers that say nothing about the source, but that the process or host is short of
+"""Error numbers that say nothing about the source: the process or the host is short of
 descriptors, memory, processes or time."""
 
 
@@ -46,7 +46,7 @@ def is_shortage(error: Exception | None) -> bool:
 
 
 def is_short_of_descriptors() -> bool:
-    """Whether no file can be opened now: then what libraries find missing may well be there."""
+    """Whether no file can be opened now; what libraries then report as missing may exist."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError:
@@ -57,7 +57,7 @@ def is_short_of_descriptors() -> bool:
 def import_failure(what: str, error: Exception, remedy: str = "") -> Unavailable:
     """Why a module cannot be imported, as the exception to raise.
 
-    Only a module that is not installed stays away; any other failure is worth another try.
+    A module that is not installed stays missing; any other failure is worth a retry.
     """
     kind = Unavailable if isinstance(error, ModuleNotFoundError) else Transient
     return kind(f"{what} cannot be imported: {error}" + (f"; {remedy}" if remedy else ""))

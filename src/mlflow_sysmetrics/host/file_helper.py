@@ -1,20 +1,19 @@
 """Calls on file systems that may hang, made by a process outside this one.
 
-A call that hangs keeps the process from ending that is in it. So where a file system may hang
-(`mounts.py`), a small process of its own makes the calls, one for each such mount:
+A call that hangs keeps its process from ending. So if a file system may hang (`mounts.py`), a small
+helper process makes the calls, one per mount:
 
-- It is started when it is first needed, by a shell that is gone at once. So it is no child of this
-  process, and nothing waits for it. It is not forked from this process, and has none of its
-  descriptors, nor its working directory.
-- It ends when this process does, however that ends: its end of the socket is closed then. One that
-  hangs ends as soon as the file system answers.
-- It does one thing at a time. Who asks waits no longer than the time allowed, and is refused while
-  an earlier answer is owed. What nobody waits for any more is done nevertheless, so a call has to
-  be one that may be done twice.
-- A forked child lets go of its parent's helpers, and starts its own.
+- A shell starts it when it is first needed, and exits. So the helper is no child of this process,
+  nothing waits for it, and it has none of this process's descriptors nor its working directory.
+- It ends with this process, which closes the other end of its socket; if it hangs, it ends as soon
+  as the file system answers.
+- It makes one call at a time. The caller waits until a timeout; while an answer is outstanding,
+  further calls are refused. A call is completed even if its caller has given up, so it must be
+  repeatable.
+- A forked child closes its parent's helpers, and starts its own.
 
-The functions are named, not sent: they stand in modules that need the standard library alone, and
-take and return what `marshal` knows (`helper_program.py`).
+Functions are sent by name: they must be in modules that need only the standard library, and take
+and return types that `marshal` supports (`helper_program.py`).
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 CALL_TIMEOUT_S = 5.0
-"""How long a call waits for its answer where nothing else is said."""
+"""Default timeout of a call."""
 
-_EXIT_TIMEOUT_S = 1.0  # at the interpreter's exit, when a call may hold up the process itself
-_START_AGAIN_S = 60.0  # how long a helper that has ended, or could not be started, is left alone
+_EXIT_TIMEOUT_S = 1.0  # at the interpreter's exit, when a call delays the process itself
+_START_AGAIN_S = 60.0  # pause after a helper has ended, or could not be started
 
 _START = """
 if [ -n "$1" ]; then LD_LIBRARY_PATH=$1; export LD_LIBRARY_PATH; fi
@@ -65,14 +64,14 @@ _ENVIRON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE")  # what a helper gets of this 
 
 
 class NoAnswerError(TimeoutError):
-    """A file system has not answered in time; the message says which."""
+    """A file system has not answered in time; the message names it."""
 
 
 class Files(Protocol):
-    """Who makes calls on a file system."""
+    """Makes calls on a file system: this process or a helper."""
 
     def call(self, function: Callable[..., _T], *arguments: Any, **options: Any) -> _T:  # noqa: ANN401 - of any function
-        """Call a function, which raises what it raises.
+        """Call a function; its exceptions are raised here.
 
         Raises:
             NoAnswerError: Its file system has not answered in time.
@@ -95,7 +94,7 @@ class FileHelper:
 
     Attributes:
         pid: Of the process.
-        has_ended: Whether it answers no more, and never will.
+        has_ended: Whether it will never answer again.
 
     Raises:
         OSError: It cannot be started.
@@ -112,7 +111,7 @@ class FileHelper:
         self._descriptor, self.pid = _start()
 
     def call(self, function: Callable[..., _T], *arguments: Any, **options: Any) -> _T:  # noqa: ANN401 - as above
-        """Have a function called, and wait for what it returns or raises."""
+        """Call a function in the helper, and return or raise what it does."""
         return self.call_within(CALL_TIMEOUT_S, function, *arguments, **options)
 
     def call_within(
@@ -122,14 +121,14 @@ class FileHelper:
         *arguments: Any,  # noqa: ANN401 - as above
         **options: Any,  # noqa: ANN401 - as above
     ) -> _T:
-        """As `call`, with a time allowed."""
+        """As `call`, with another timeout."""
         if not threading.main_thread().is_alive():
             timeout_s = min(timeout_s, _EXIT_TIMEOUT_S)
         request = (function.__module__, function.__name__, arguments, options)
         if not self._lock.acquire(timeout=max(0.0, timeout_s - self.silent_s)):
             raise self._no_answer()
         try:
-            self._await(self._asked_s + timeout_s)  # what the one before was too impatient for
+            self._await(self._asked_s + timeout_s)  # an answer that the previous caller gave up on
             self._asked_s = time.monotonic()
             self._to_send = framed(request)
             self._asked += 1  # last: Ctrl-C may come in between
@@ -142,20 +141,20 @@ class FileHelper:
 
     @property
     def silent_s(self) -> float:
-        """For how long an answer has been owed; 0.0 where none is."""
+        """For how long an answer has been outstanding; 0.0 if none is."""
         return time.monotonic() - self._asked_s if self._answered < self._asked else 0.0
 
     def close(self) -> None:
-        """Let go of the process, which ends then; may be called twice."""
+        """Close the socket, which ends the process; may be called twice."""
         if not self.has_ended:
             self.has_ended = True
             os.close(self._descriptor)
 
     def _await(self, deadline_s: float) -> object:
-        """The answer to what was asked last.
+        """The answer to the last request.
 
         Raises:
-            NoAnswerError: It is not there in time.
+            NoAnswerError: It does not come in time.
         """
         answer: object = None
         while self._answered < self._asked:
@@ -201,13 +200,13 @@ class FileHelper:
         return OSError(f"the helper process for {self.mount} has ended")
 
     def after_fork_in_child(self) -> None:
-        """Let go of what is the parent's."""
+        """Close the parent's socket."""
         self._lock = threading.Lock()
         self.close()
 
 
 class _Helpers:
-    """The helpers of this process, by where their mounts are."""
+    """The helpers of this process, by mount point."""
 
     def __init__(self) -> None:
         self.by_point: dict[str, FileHelper] = {}
@@ -223,7 +222,7 @@ class _Helpers:
             now_s = time.monotonic()
             if error is not None and now_s - failed_s < _START_AGAIN_S:
                 raise OSError(f"no helper process can be started: {error}") from error
-            if helper is not None:  # has ended: the next one is not started in a hurry
+            if helper is not None:  # it has ended: wait before the next start
                 self._failures[mount.point] = (now_s, OSError("one has just ended"))
             try:
                 self.by_point[mount.point] = FileHelper(mount)
@@ -264,7 +263,7 @@ def helper_of(mount: Mount) -> FileHelper:
 
 
 def files_at(path: str) -> Files:
-    """Who makes calls on a path: this process where its file system cannot hang.
+    """What makes calls on a path: this process, if its file system cannot hang.
 
     Raises:
         OSError: As `helper_at`.
@@ -275,22 +274,22 @@ def files_at(path: str) -> Files:
 def start_helpers(*paths: str | Path | None) -> None:
     """Start the helpers that some paths will need.
 
-    Better now, while the user's code opens a run, than when it may be in `os.wait()`, which would
-    see the shell that starts them.
+    This is done as a run opens: later, the user's code may be in `os.wait()`, which would see the
+    shell that starts a helper.
     """
     for path in paths:
         if path is not None:
-            with suppress(OSError):  # whoever needs it tries again, and says what is missing
+            with suppress(OSError):  # the first call tries again, and reports the failure
                 helper_at(str(path))
 
 
 def helper_pids() -> set[int]:
-    """The helpers, which are not the run's, whoever is their parent."""
+    """The helpers' pids: they never belong to a run's process tree."""
     return {each.pid for each in list(_helpers.by_point.values()) if not each.has_ended}
 
 
 def _error(number: int | None, reason: str) -> OSError:
-    """What a function has raised in the helper."""
+    """The exception that a function has raised in the helper."""
     return OSError(reason) if number is None else OSError(number, reason)
 
 

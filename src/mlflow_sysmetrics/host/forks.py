@@ -1,9 +1,9 @@
-"""Forks: no thread of ours is inside somebody's library while one happens.
+"""Forks happen while no thread of ours is inside a library.
 
-A child inherits locks as they stand, but not the threads that would release them. One that is
-forked while our thread is inside MLflow's client, psutil or a GPU driver's library may so hang on
-a lock of theirs. Hence a fork waits, for a bounded time, until our threads are out of them; but for
-a call that hangs, only the first of many forks does.
+A child inherits locks in their current state, but not the threads that would release them. If it is
+forked while our thread is inside MLflow's client, psutil or a GPU driver's library, it may hang on
+a lock of that library. So a fork waits, for a bounded time, until our threads have left such calls.
+If a call hangs, only the first fork waits for it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FORK_WAIT_S = 1.0
 
 
 class ForkOrder(Enum):
-    """The order in which a fork waits: the sampler, which asks collectors, before those."""
+    """The order in which a fork waits: for the sampler before the collectors that it calls."""
 
     FOLLOWER = auto()
     UPLOADER = auto()
@@ -32,12 +32,12 @@ class ForkOrder(Enum):
 
 
 class CallLock:
-    """Held by a worker's thread during each call into a library, and by a fork in between."""
+    """Held by a worker's thread while it is in a library, and by a fork in between."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._calls = 0
-        self._waited_for: int | None = None  # the call that a fork has waited for in vain
+        self._waited_for: int | None = None  # the call that has outlasted a fork's wait
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -47,13 +47,13 @@ class CallLock:
         self._lock.release()
 
     def acquire(self, timeout: float) -> bool:
-        """Wait, for a fork, until no call is under way; but for one call only one time.
+        """Acquire for a fork; wait at most once for the same hanging call.
 
         Args:
-            timeout: For how long, in seconds.
+            timeout: Longest wait, in seconds.
 
         Returns:
-            Whether none is, until `release`.
+            Whether the lock is held, until `release`.
         """
         call = self._calls
         is_free = self._lock.acquire(timeout=0.0 if call == self._waited_for else timeout)
@@ -62,12 +62,12 @@ class CallLock:
         return is_free
 
     def release(self) -> None:
-        """End what `acquire` has begun."""
+        """Release what `acquire` has acquired."""
         self._lock.release()
 
 
 class Worker(Protocol):
-    """Whom a thread of ours works for.
+    """An object with a background thread.
 
     Attributes:
         busy: Held while the thread is inside a library; a forked child, which does not have the
@@ -97,7 +97,7 @@ def after_fork_in_child(callback: Callable[[], None]) -> None:
 
 
 def hold_during_fork(worker: Worker, turn: ForkOrder) -> None:
-    """Let every fork from now on wait until a worker is not busy, and keep it from being so."""
+    """Make every later fork wait until a worker is not busy, and keep the worker idle meanwhile."""
     _workers[turn][id(worker)] = worker
 
 

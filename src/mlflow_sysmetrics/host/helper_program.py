@@ -13,15 +13,15 @@ _MARSHAL_VERSION = 2  # which every Python 3 has
 
 
 def serve() -> None:
-    """Call what is asked for on standard input, a socket, until that is closed."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the run
+    """Make the calls that standard input, a socket, requests, until it is closed."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # they are for the run
         signal.signal(number, signal.SIG_IGN)
     while request := _read_exactly(int.from_bytes(_read_exactly(LENGTH_BYTES), "big")):
         answer = framed(_answer(*unframed(request)))
         try:
             while answer:
                 answer = answer[os.write(0, answer) :]
-        except OSError:  # nobody waits for it any more
+        except OSError:  # the other end is closed
             return
 
 
@@ -45,7 +45,7 @@ def _answer(
         return True, getattr(importlib.import_module(module), name)(*arguments, **options)
     except OSError as error:
         return False, error.errno, error.strerror or str(error)
-    except Exception as error:  # noqa: BLE001 - whoever has asked is told
+    except Exception as error:  # noqa: BLE001 - the caller gets it as the answer
         return False, None, repr(error)
 
 

@@ -36,8 +36,8 @@ class Host:
         system: `Linux`, `Darwin` or `Windows`, as `platform.system()` names them.
         environ: The process's environment.
         clock: Time source of samples.
-        pid: The process whose limits and tree are read; this one where None.
-        more_roots: Gives the processes whose trees count, too.
+        pid: Process to read limits and tree of; None for this one.
+        more_roots: Gives further processes that belong to the tree, with their children.
     """
 
     root: Path = Path("/")
@@ -83,7 +83,7 @@ class Host:
         return decode(content)
 
     def read_text_or_empty(self, path: Path | str) -> str:
-        """Read a small file as `read_text` does, stripped; empty where it is not there.
+        """Read a small file as `read_text` does, stripped; empty if it is absent.
 
         Raises:
             Transient: It cannot be read now.
@@ -98,8 +98,8 @@ class Host:
     def may_use(self, path: str) -> bool:
         """Whether this process may read and write a file below `root`.
 
-        The kernel answers for devices, too, that a control group keeps from a container. The
-        device is not opened, which might wake it up.
+        The kernel's answer includes the device rules of a container's control group. The device is
+        not opened, since that might wake it up.
         """
         return os.access(self.root / path, os.R_OK | os.W_OK)
 
@@ -110,8 +110,8 @@ class Host:
     def run(self, command: Sequence[str], timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Run a command and return what it prints, stderr left out.
 
-        However the command behaves (hangs, cannot be killed, prints without end), this returns
-        or raises within `timeout_s` and a little.
+        This returns or raises shortly after `timeout_s` at the latest, even if the command hangs,
+        cannot be killed or prints without end.
 
         Raises:
             Unavailable: Not installed, failed, too slow, or its output is too long.
@@ -119,7 +119,7 @@ class Host:
         return run_command(command, timeout_s)
 
     def stream(self, command: Sequence[str]) -> CommandStream:
-        """Start a command that goes on printing; whoever starts it closes it.
+        """Start a command that prints repeatedly; the caller closes it.
 
         Raises:
             Unavailable: It is not installed, or cannot be started.

@@ -1,7 +1,8 @@
-"""Which file system holds a path, and whether a call on it may hang for good; no call asks it.
+"""Which file system holds a path, and whether a call on it may hang, found without such a call.
 
-A server that is gone leaves its callers in calls that the kernel does not interrupt. A thread in
-one keeps its process from ending. So the type is looked up in the kernel's list of mounts first.
+If a file server is gone, calls on its files block, and the kernel does not interrupt them. A thread
+in such a call keeps its process from ending. So the type is first looked up in the kernel's list of
+mounts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LOCAL_TYPES = frozenset(
     }
 )
 # fmt: on
-"""Types that the kernel serves by itself. Any other may depend on a server: NFS, SMB, 9p, FUSE."""
+"""Types that the kernel serves itself. Any other may depend on a server: NFS, SMB, 9p, FUSE."""
 
 _MOUNTINFO = "/proc/self/mountinfo"
 _MAX_LINKS = 40  # as the kernel
@@ -59,7 +60,7 @@ class Mount:
 
 
 _UNKNOWN = Mount("", "", "", os.sep, "of unknown type")
-"""Where the list of mounts does not show what a path is on, as in some changed roots."""
+"""For paths that the list of mounts does not cover, as after some `chroot`s."""
 
 
 def mount_of(path: str, mountinfo: str = _MOUNTINFO) -> Mount | None:
@@ -80,7 +81,7 @@ def mount_of(path: str, mountinfo: str = _MOUNTINFO) -> Mount | None:
     mounts = _read_mounts(mountinfo)
     if mounts is None:
         return None
-    # The kernel tells the working directory without asking its file system.
+    # The kernel knows the working directory without a call on its file system.
     whole = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109 - as a string
     parts = whole.split("/")[::-1]
     here, links = "/", 0
@@ -125,7 +126,7 @@ def parse_mountinfo(text: str) -> list[Mount]:
 
     36 35 98:0 /export /mnt/my\040data rw,noatime shared:1 - nfs4 server:/export rw,errors=continue
 
-    What is not such a line is left out.
+    Other lines are skipped.
     """
     mounts = []
     for line in text.split("\n"):
@@ -140,7 +141,7 @@ def parse_mountinfo(text: str) -> list[Mount]:
 def visible_mount(path: str, mounts: Sequence[Mount]) -> Mount | None:
     """The mount that a path without links is on, as the kernel walks down to it.
 
-    What lies under a later mount is hidden, so the longest mount point need not be the one.
+    A later mount hides what is below it, so the longest mount point may be the wrong one.
 
     Returns:
         None where the list lacks the root.

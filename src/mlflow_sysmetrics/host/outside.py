@@ -21,17 +21,17 @@ def start_outside(
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.DEVNULL,
 ) -> int:
-    """Let a shell start a command in the background, and wait until the shell is gone.
+    """Let a shell start a command in the background, and wait for the shell's exit.
 
-    So the command is no child of this process: its use is not counted as the run's, and no
-    `os.wait()` of the user's sees it. It works in the root directory and gets no other descriptor.
+    So the command is no child of this process: its use is not counted as the run's, and the user's
+    `os.wait()` does not see it. It runs in the root directory and inherits no other descriptors.
 
     Args:
-        script: For the shell; it ends at once.
+        script: The shell's script; it must end at once.
         arguments: The script's `$1` and so on.
         environ: The command's environment.
-        stdin: What the script reads.
-        stdout: Where it prints.
+        stdin: The script's input.
+        stdout: The script's output.
 
     Returns:
         The process group, which can be ended as one.
@@ -46,7 +46,7 @@ def start_outside(
             stdout=stdout,
             stderr=subprocess.DEVNULL,
             env=environ,
-            cwd=os.sep,  # a shell asks for its working directory, which may hang
+            cwd=os.sep,  # a shell looks up its working directory, which may hang
             start_new_session=True,
         )
         shell.wait(_START_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""What is said to the user: each thing once, so that a log stays readable."""
+"""Messages to the user: each warning once, so that a log stays readable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class _Signed(logging.LoggerAdapter):  # type: ignore[type-arg] # generic from Python 3.11 on
-    """Says who speaks, for most logs show messages alone; a user's handler that fails harms none.
+    """Puts the plugin's name before messages, and survives a user's handler that fails.
 
     All other methods log through `log`.
     """
@@ -45,8 +45,8 @@ def warn_once(message: str, subject: str | None = None) -> None:
     """Log a warning that this process has not logged before.
 
     Args:
-        message: What to say.
-        subject: What it is about, where one message about that is enough whatever it says.
+        message: The warning.
+        subject: What it is about, if one warning per subject is enough, whatever it says.
     """
     key = subject or message
     if key not in _said:

@@ -1,8 +1,8 @@
 """Addresses and texts that may contain one, without secrets: to be logged, printed or stored.
 
-Nothing is shown but what is known to be harmless. An address is taken apart as SQLAlchemy does it,
-which lets a password contain `/`, `?` and `#`; one of a server as its HTTP client does it. Where an
-address can be read in two ways, its scheme and host alone are shown, or even the scheme alone.
+Only parts that are known to be harmless are shown. A database's address is parsed as SQLAlchemy
+does, which allows `/`, `?` and `#` in a password; a server's address as its HTTP client does. If an
+address is ambiguous, only its scheme and host are shown, or only the scheme.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ def shown_address(uri: str) -> str:
 
 
 def shown_text(text: object, *uris: str | None, max_length: int = MAX_TEXT) -> str:
-    """A message of someone else's as one line, of bounded length, without secrets.
+    """A library's or server's message as one line, of bounded length, without secrets.
 
     Args:
-        text: The message, or the exception whose message it is.
-        uris: Addresses as they were used, whose secrets the message may have.
+        text: The message, or an exception.
+        uris: Addresses in use, whose secrets the message may contain.
         max_length: Longest result, in characters.
     """
     found = str(text)
@@ -103,7 +103,7 @@ def shown_text(text: object, *uris: str | None, max_length: int = MAX_TEXT) -> s
 
 
 def hide(text: str, *secrets: str | None) -> str:
-    """A text in which no secret stands, in any way in which libraries write it."""
+    """The text without the secrets, in all the forms in which libraries write them."""
     forms = {
         form
         for secret in secrets
@@ -141,7 +141,7 @@ def _parsed(uri: str) -> _Address:
 
 
 def _is_in_doubt(match: re.Match[str]) -> bool:
-    """Whether the address can be meant otherwise than it is read."""
+    """Whether the address is ambiguous."""
     return not (
         "@" not in match["rest"]
         and _HOST.fullmatch(match["host"] or "localhost")
@@ -177,7 +177,7 @@ def _shown_parts(match: re.Match[str]) -> _Address:
 
 
 def _scheme_and_host(scheme: str, rest: str) -> str:
-    """All that is shown in doubt; what follows an `@` behind a `?` may be of a secret, too."""
+    """What an ambiguous address shows; after `?`, even what follows an `@` may be a secret."""
     before, _, last = rest.rpartition("@")
     host = re.match(r"[\w.-]*", last)
     is_known = host is not None and not re.search(r"[?#]", before)
@@ -186,7 +186,7 @@ def _scheme_and_host(scheme: str, rest: str) -> str:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """What error texts quote of an address that is read in another way than it is meant."""
+    """Parts of a misread address that error texts may quote."""
     yield text
     yield text.rpartition("@")[0]
     for piece in re.split(r"[@/?#:&;=\s]+", text):

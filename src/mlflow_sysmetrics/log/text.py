@@ -1,7 +1,7 @@
 """Text from outside (variables, files, drivers, commands), made fit for a tag or a key.
 
-A variable may hold any bytes, which Python shows as surrogates; a store raises on those, and on a
-NUL. Line breaks, terminal escapes and bidi overrides would change what a page or a log shows.
+A variable may hold any bytes, which Python decodes to surrogates; stores raise on those and on NUL.
+Line breaks, terminal escapes and bidi overrides would change how a page or a log looks.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ _NOT_IN_KEYS = re.compile(r"[^\w/. -]" if sys.platform == "win32" else r"[^\w/. 
 
 
 def clean(text: str, max_bytes: int = MAX_TAG_LENGTH) -> str:
-    """The text as every store takes it, and as it cannot mislead who reads it.
+    """The text as every store accepts it, without characters that could mislead a reader.
 
-    Bytes that are not UTF-8 become U+FFFD. Control characters and line breaks become a blank, what
-    does not print (bidi overrides, zero-width characters) goes. Too long a text is cut after a
-    separator (comma, semicolon, blank) if its second half has one, and ends in `…`.
+    Bytes that are not UTF-8 become U+FFFD. Control characters and line breaks become a blank;
+    characters that do not print (bidi overrides, zero-width characters) are removed. A text that is
+    too long is cut after a separator (comma, semicolon, blank) in its second half, if there is one,
+    and ends in `…`.
 
     Returns:
         At most `max_bytes` of UTF-8; empty where nothing legible is left.
@@ -36,10 +37,10 @@ def clean(text: str, max_bytes: int = MAX_TAG_LENGTH) -> str:
 
 
 def clean_key(text: str, max_length: int) -> str:
-    """A metric's key, or its beginning, as MLflow takes it.
+    """A metric's key, or its beginning, as MLflow accepts it.
 
-    What may not stand in a key becomes `_`; parts that would name another folder (`..`, and what
-    stands between two slashes without a name) go. The end is cut off beyond `max_length`.
+    Characters that are not allowed become `_`; parts that would name another folder (`..`, or
+    nothing between two slashes) are removed. The result is cut at `max_length`.
     """
     *folders, last = _NOT_IN_KEYS.sub("_", _as_unicode(text)).split("/")
     named = [folder for folder in folders if folder not in {"", ".", ".."}]
@@ -61,6 +62,6 @@ def _cut(text: str, max_bytes: int) -> str:
         return text
     head = content[: max_bytes - len(CUT_MARK.encode())].decode("utf-8", "ignore")
     end = max(head.rfind(separator) + 1 for separator in _SEPARATORS)
-    if end <= len(head) // 2:  # rather half an element than half of the text
+    if end <= len(head) // 2:  # better half an element than half of the text
         end = len(head)
     return head[:end].rstrip() + CUT_MARK

@@ -1,13 +1,12 @@
 """Runs that a client opens through `MlflowClient`, with context tags that it has resolved itself.
 
-So do the `MLFlowLogger`s of Lightning and PyTorch Lightning: they call MLflow's `resolve_tags`, as
-`start_run` does, and pass what it gives to `MlflowClient.create_run`. Our provider is asked for
-tags and sees that it is not MLflow who resolves them. Two methods of MLflow's tracking client are
-wrapped, through which `MlflowClient` goes on any tracking URI: `create_run` then begins to sample
-for that thread's next run with context tags, and `set_terminated` ends it. Whatever is left ends
-with the process.
+The `MLFlowLogger`s of Lightning and PyTorch Lightning do this: they call MLflow's `resolve_tags`,
+as `start_run` does, and pass the result to `MlflowClient.create_run`. Our provider's `tags()` sees
+that the caller of `resolve_tags` is not MLflow. Two methods of MLflow's tracking client, which
+`MlflowClient` uses with every store, are wrapped: `create_run` starts sampling for that thread's
+next run with context tags, and `set_terminated` ends it. What is still open ends with the process.
 
-A run that a client creates without context tags is not sampled; `unsampled_runs` says so.
+A run that a client creates without context tags is not sampled; `unsampled` warns of it.
 
 Nothing here imports MLflow before it has been imported.
 """
@@ -41,11 +40,11 @@ if TYPE_CHECKING:
 _CLIENT_MODULE = "mlflow.tracking._tracking_service.client"
 
 _EXPECTED_FOR_S = 60.0
-"""How long after tags were resolved a run with context tags is taken for the one they are for."""
+"""How long after tags were resolved a new run with context tags counts as theirs."""
 
 
 class _Expected(threading.local):
-    """Until when this thread's client may open the run that it has resolved tags for."""
+    """Until when this thread is expected to open the run whose tags it has resolved."""
 
     until_s = 0.0
 
@@ -55,7 +54,7 @@ _monitors: dict[str, RunMonitor] = {}  # by run id
 
 
 def tags_resolved_by(module: str) -> None:
-    """Be ready for the run of a client, when tags are resolved and not by MLflow.
+    """Expect a client's run if the code that resolves tags is not MLflow's.
 
     Args:
         module: Name of the module that called `resolve_tags`.
@@ -116,7 +115,7 @@ def wrap_tracking_client() -> None:
 
 
 def _beginning(create_run: Callable[..., Run]) -> Callable[..., Run]:
-    """Let `create_run` begin to sample for the run that is expected."""
+    """Make `create_run` start sampling for the expected run."""
 
     @functools.wraps(create_run)
     def create_run_and_begin(client: Any, *args: Any, **kwargs: Any) -> Run:  # noqa: ANN401 - as MLflow's
@@ -124,7 +123,7 @@ def _beginning(create_run: Callable[..., Run]) -> Callable[..., Run]:
         run = create_run(client, *args, **kwargs)
         if expected:
             _begin(run, client)
-        if _argument(1, "start_time", args, kwargs) is None:  # else it records what is past
+        if _argument(1, "start_time", args, kwargs) is None:  # else the run records the past
             _remember(run)
         return run
 
@@ -164,19 +163,19 @@ def _begin(run: Run, client: Any) -> None:  # noqa: ANN401 - MLflow has no types
 
 
 def _warn_of_other_run(run_id: str) -> None:
-    """Say that a client does not log to the run that it was given (by `watch`, by Azure ML)."""
+    """Warn that a client ignores the run that it was given (by `watch`, by Azure ML)."""
     given = os.environ.get("MLFLOW_RUN_ID")
     if given and given != run_id:
         warn_once(
-            f"a logger has opened run {run_id}, though MLFLOW_RUN_ID names run {given}: what it "
-            f"logs is in {run_id}, with the system metrics of this process; those of a watched "
+            f"a logger has opened run {run_id}, though MLFLOW_RUN_ID names run {given}: its "
+            f"metrics and the system metrics of this process are in {run_id}; those of a watched "
             f"command are in {given}. To have one run, give the logger that id: "
             'MLFlowLogger(run_id=os.environ["MLFLOW_RUN_ID"])'
         )
 
 
 def _ending(set_terminated: Callable[..., None]) -> Callable[..., None]:
-    """Let `set_terminated` end the sampling for a run, as `end_run` does: also where it fails."""
+    """Make `set_terminated` end the sampling of a run, even if it fails, as `end_run` does."""
 
     @functools.wraps(set_terminated)
     def set_terminated_and_end(client: Any, run_id: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as MLflow's
@@ -191,7 +190,7 @@ def _ending(set_terminated: Callable[..., None]) -> Callable[..., None]:
 
 
 def _argument(position: int, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any argument
-    """An argument that a method of the client was given after `self`; None where it was not."""
+    """An argument of a client's method, counted after `self`; None if it was not given."""
     return args[position] if len(args) > position else kwargs.get(name)
 
 
@@ -206,6 +205,6 @@ def _unnoticed() -> Contained:
 
 
 def _forget() -> None:
-    """A forked child opens no run of its parent's, and ends none."""
+    """A forked child neither opens nor ends its parent's runs."""
     _expected.until_s = 0.0
     _monitors.clear()

@@ -1,4 +1,4 @@
-"""Changes a module of MLflow's once MLflow has imported it."""
+"""Patches a module of MLflow once MLflow has imported it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ImportHook(MetaPathFinder):
         _path: Sequence[str] | None = None,
         _target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        """Find the module where it is, and be there when it has been executed."""
+        """Find the module as usual, and patch it after its execution."""
         if fullname != self.module or self not in sys.meta_path:
             return None
         sys.meta_path.remove(self)  # or the search would come back here

@@ -1,15 +1,15 @@
-"""Where we attach to MLflow: two small changes, made when MLflow loads our provider.
+"""Attaches to MLflow's system metrics by two patches, made when MLflow loads our provider.
 
 When system metrics are on, MLflow's `start_run` imports `SystemMetricsMonitor` from
 `mlflow.system_metrics.system_metrics_monitor`, constructs it, and calls `start()`; `end_run`
-calls `finish()`. So it is since MLflow 2.9. While `sysmonitor` is switched on,
+calls `finish()`; MLflow 2.9 and newer work this way. While `sysmonitor` is switched on,
 
 - constructing that class gives ours, a subclass of it;
-- system metrics are on by default, that is, where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is not
-  defined and `start_run` is not asked otherwise.
+- system metrics are on by default: if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is not defined and
+  `start_run` gets no `log_system_metrics`.
 
-Nothing of MLflow's is imported before it imports it itself, and while `sysmonitor` is switched
-off MLflow is as it was: the switch is looked at whenever a run opens.
+No module of MLflow is imported before MLflow imports it. While `sysmonitor` is switched off, MLflow
+behaves as without the plugin: the switch is read whenever a run opens.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 MONITOR_MODULE = "mlflow.system_metrics.system_metrics_monitor"
 PATCHED_ATTR = "_mlflow_sysmetrics"
-"""Attribute of what of MLflow's is changed already."""
+"""Marks MLflow's objects that are already patched."""
 
 
 def attach() -> None:
-    """Make both changes; calling it again changes nothing.
+    """Apply both patches; calling it again changes nothing.
 
     Raises:
         Exception: This MLflow is not as expected.
@@ -75,7 +75,7 @@ def _default_to_on() -> None:
 def _can_monitor() -> bool:
     """Whether MLflow's monitor can be imported and gives ours; a warning if not.
 
-    Without this, `start_run` would raise where psutil is missing.
+    Without this check, `start_run` would raise if psutil is missing.
     """
     with Isolated() as attempt:  # psutil or pynvml may be broken
         if is_attached():
@@ -89,7 +89,7 @@ def _can_monitor() -> bool:
 
 
 def _substitute(module: ModuleType) -> None:
-    """Let `SystemMetricsMonitor(...)` give our subclass while `sysmonitor` is switched on."""
+    """Make `SystemMetricsMonitor(...)` give our subclass while `sysmonitor` is switched on."""
     original = module.SystemMetricsMonitor
     if hasattr(original.__new__, PATCHED_ATTR):
         return
@@ -106,7 +106,7 @@ def _substitute(module: ModuleType) -> None:
 
 
 class _MonitorFinder(ImportHook):
-    """Waits until MLflow's monitor module is imported, then changes it."""
+    """Waits until MLflow's monitor module is imported, then patches it."""
 
     @property
     def module(self) -> str:  # type: ignore[override] # never set

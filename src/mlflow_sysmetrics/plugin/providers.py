@@ -1,8 +1,8 @@
 """The two entry points of the group `mlflow.run_context_provider`.
 
-MLflow imports this module in the middle of its own import: nothing here imports MLflow at the top
-(in some import orders the provider would silently be dropped) or anything heavy, and nothing here
-raises (MLflow would not import). The classes are duck-typed: MLflow asks only for the two methods.
+MLflow imports this module during its own import. So nothing here imports MLflow at the top (in some
+import orders the provider would silently be dropped) or anything heavy, and nothing here raises
+(the import of MLflow would fail). The classes are duck-typed: MLflow needs only the two methods.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class SysMetricsRunContextProvider:
 class SysMonitorRunContextProvider:
     """Samples system and process metrics while `sysmonitor` is switched on.
 
-    Its only tags are those by which the other hosts of a job find the run. MLflow's loading it is
-    the occasion to attach to MLflow's runs, and to look for the run of another host; being asked
-    for tags is the occasion to attach to a client's.
+    Its only tags are those by which the other hosts of a job find the run. Its construction
+    attaches to MLflow's runs and starts the search for another host's run; a call of `tags()`
+    attaches to a client's.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class SysMonitorRunContextProvider:
     def tags(self) -> dict[str, str]:
         """The tags of a job on several hosts; none outside of one. Never raises.
 
-        Being asked reveals clients that open their runs themselves.
+        The call reveals clients that open their own runs.
         """
         with contained("runs that a client opens are not sampled"):
             from mlflow_sysmetrics.plugin.client_patch import tags_resolved_by  # noqa: PLC0415 - if on

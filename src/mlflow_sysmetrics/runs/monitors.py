@@ -26,7 +26,7 @@ class RunMonitor:
     it is started on entry and finished on exit.
 
     Args:
-        opening: The run, and what is sampled for it.
+        opening: The run, and what to sample for it.
     """
 
     def __init__(self, opening: registry.RunRequest) -> None:
@@ -36,7 +36,7 @@ class RunMonitor:
             warn_once(problem)
 
     def start(self) -> None:
-        """Begin to sample; nothing happens if it has begun."""
+        """Start sampling; calling it again changes nothing."""
         if self.open_run is not None:
             return
         with self._contained("is not sampled"):
@@ -70,10 +70,10 @@ class SystemMetricsMonitor(MlflowSystemMetricsMonitor):
     Args:
         run_id: The run to log to.
         sampling_interval: Seconds between two samples.
-        samples_before_logging: Samples that are put together into one logged point.
-        resume_logging: Whether the run existed before: its steps then go on.
+        samples_before_logging: Samples that are combined into one logged point.
+        resume_logging: Whether the run existed before: its steps then continue.
         node_id: Name of this node, inserted into the metric keys.
-        tracking_uri: Where the run lives; MLflow's current tracking URI where it is None.
+        tracking_uri: The run's store; None for MLflow's current tracking URI.
     """
 
     def __init__(  # the base's constructor would open MLflow's own collectors
@@ -110,7 +110,7 @@ class SystemMetricsMonitor(MlflowSystemMetricsMonitor):
         return self._monitor.opening.settings
 
     def start(self) -> None:
-        """Begin to sample; raises nothing and returns at once."""
+        """Start sampling; raises nothing and returns at once."""
         self._monitor.start()
 
     def finish(self) -> None:
@@ -121,9 +121,9 @@ class SystemMetricsMonitor(MlflowSystemMetricsMonitor):
             self._wait_for_next_end(open_run)
 
     def _wait_for_next_end(self, open_run: registry.OpenRun) -> None:
-        """Be there for the other thread that has this run open.
+        """Let another thread that has this run open end it later.
 
-        MLflow keeps one monitor for each run id: that thread's has overwritten ours, or ours its.
+        MLflow keeps one monitor per run id, so one of the two threads' monitors was overwritten.
         """
         monitors = getattr(mlflow.tracking.fluent, "run_id_to_system_metrics_monitor", {})
         if monitors.setdefault(self._monitor.opening.run_id, self) is self:
@@ -146,14 +146,14 @@ def monitor(
         train()
     ```
 
-    It works whether or not the provider `sysmonitor` is switched on, and samples nothing twice that
-    is monitored already. If `sysmetrics` is, the run also gets the host's tags where it has none.
+    It works whether or not `sysmonitor` is switched on, and a run that is already monitored is not
+    sampled twice. If `sysmetrics` is switched on, the run also gets the host's tags that it lacks.
 
     Args:
         run_id: The run; by default the active one.
-        tracking_uri: Where it lives; by default MLflow's current tracking URI.
+        tracking_uri: Its store; by default MLflow's current tracking URI.
         sampling_interval: Seconds between two samples.
-        samples_before_logging: Samples that are put together into one logged point.
+        samples_before_logging: Samples that are combined into one logged point.
         node_id: Name of this node, inserted into the metric keys.
             These three win over the environment variables.
 

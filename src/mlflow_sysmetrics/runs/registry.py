@@ -1,4 +1,4 @@
-"""When a run opens and when it closes: the open runs of this process, each sampled once."""
+"""The open runs of this process: a run opened several times is sampled once."""
 
 from __future__ import annotations
 
@@ -49,23 +49,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What is needed to sample for a run.
+    """A request to sample a run.
 
     Attributes:
         run_id: The run.
-        tracking_uri: Where it lives.
-        settings: In force for it.
-        resumed: Whether it existed before: then its steps go on, and it gets the host's tags if
-            it has none and they are switched on.
-        collectors: Who is asked; None for those of this host and process.
+        tracking_uri: Its store.
+        settings: The run's settings.
+        resumed: Whether it existed before: then its steps continue, and it gets the host's tags
+            that it lacks, if they are switched on.
+        collectors: None for those of this host and process.
         prefix: What the keys of the process tree's metrics begin with, below `system/`.
-        on_end: Called when nothing more is sampled since the process has ended that the metrics
-            are of, or the run. None to go on without the process.
-        poll_status: Whether the run is ended by code that does not notify us: its status is then
-            asked for now and then, and nothing more is sampled once it has ended.
+        on_end: Called when sampling stops because the process or the run ended. None to go on
+            without the process.
+        poll_status: Whether code that does not notify us may end the run: its status is then
+            polled, and sampling stops once it has ended.
         tags: Set as the run opens.
-        is_of_other_host: Whether a process of another host has opened it, so that the host's tags
-            are that one's.
+        is_of_other_host: Whether a process of another host opened it, so that the host's tags are
+            that host's.
     """
 
     run_id: str
@@ -81,7 +81,7 @@ class RunRequest:
 
     @property
     def key(self) -> tuple[str, str, CollectorSet | None]:
-        """Openings with equal keys are one."""
+        """Requests with equal keys are for the same run."""
         return (portable_uri(self.tracking_uri), self.run_id, self.collectors)
 
     @property
@@ -92,15 +92,15 @@ class RunRequest:
 
     @property
     def series(self) -> str:
-        """What two openings have in common that would log to the same series."""
+        """Equal for two requests that would log to the same metric keys."""
         return "\n".join((*self.key[:2], self.key_prefix + self.prefix))
 
 
 class OpenRun:
-    """A run that is being sampled, held by all who opened it.
+    """A run that is being sampled.
 
-    The same run may be opened twice (by two threads, say); it closes when the last one closes it.
-    Where another process of this host samples for it, this one stands by.
+    The same run may be opened several times, for example by two threads; it closes with the last
+    `close()`. While another process of this host samples it, this one stands by.
     """
 
     def __init__(self, opening: RunRequest, claim: Claim, runs: OpenRuns) -> None:
@@ -122,7 +122,7 @@ class OpenRun:
             self._runs.end(self)
 
     def close(self) -> None:
-        """Let go of the run; the last to do so waits, within a bound, until all is sent."""
+        """Close the run once; the last close waits, within a bound, until all is sent."""
         # Else it belongs to the process that this one was forked from.
         if self._runs is _this_process.runs:
             self._runs.release(self)
@@ -146,7 +146,7 @@ class OpenRuns:
         self._by_key: dict[tuple[str, str, CollectorSet | None], OpenRun] = {}
 
     def acquire(self, opening: RunRequest) -> OpenRun:
-        """Open a run, or hold one that is open already."""
+        """Open a run, or count one more user of an open one."""
         unsampled_runs.is_sampled(opening.run_id)
         with self._lock:
             run = self._by_key.get(opening.key)
@@ -157,7 +157,7 @@ class OpenRuns:
             return run
 
     def has(self, opening: RunRequest) -> bool:
-        """Whether a run is open that logs to the same series."""
+        """Whether an open run logs to the same metric keys."""
         with self._lock:
             return any(run.opening.series == opening.series for run in self._by_key.values())
 
@@ -167,7 +167,7 @@ class OpenRuns:
             return self._by_key.get(run.key) is run
 
     def release(self, run: OpenRun) -> None:
-        """Close a run when nobody holds it any more."""
+        """Close a run when its last user has closed it."""
         with self._lock:
             run.refcount -= 1
             if run.refcount > 0 or self._by_key.get(run.key) is not run:
@@ -186,7 +186,7 @@ class OpenRuns:
         left = [run.recorder for run in runs]
         began_s = time.monotonic()
         timeout_s = max((each.store_timeout_s for each in left), default=0)
-        with ExitStack() as stack:  # what Ctrl-C ends for one run, it does not for the others
+        with ExitStack() as stack:  # Ctrl-C during one run does not skip the others
             for run in runs:
                 stack.callback(run.claim.release)
             for recorder in reversed(left):
@@ -195,7 +195,7 @@ class OpenRuns:
                 recorder.stop(began_s + timeout_s / 2)
 
     def _begin(self, opening: RunRequest) -> OpenRun:
-        """Sample for a run, or stand by while another process of this host does."""
+        """Sample a run, or stand by while another process of this host does."""
         here = domain.sampling_domain(self._host)
         run = OpenRun(opening, Claim(here, opening.series), self)
         if run.claim.acquire():
@@ -219,7 +219,7 @@ class OpenRuns:
         run.recorder = recorder
 
     def _take_over(self, run: OpenRun) -> None:
-        """Go on where another process has ended."""
+        """Continue for a process that has ended."""
         with self._lock:
             if self._by_key.get(run.key) is run:
                 self._record(run, replace(run.opening, resumed=True))
@@ -227,7 +227,7 @@ class OpenRuns:
                 run.claim.release()
 
     def end(self, run: OpenRun) -> None:
-        """End a run that someone else has ended."""
+        """Stop sampling a run that other code has ended."""
         with self._lock:
             if self._by_key.get(run.key) is not run:
                 return
@@ -236,7 +236,7 @@ class OpenRuns:
         run.claim.release()
         if run.opening.on_end is not None:
             run.opening.on_end()
-        logger.info("run %s has ended; it is sampled no more", run.key[1])
+        logger.info("run %s has ended; its sampling has stopped", run.key[1])
 
     def _uploader(self, opening: RunRequest, folder: Path | None) -> Uploader:
         uploader = self._uploaders.get(opening.tracking_uri)
@@ -297,7 +297,7 @@ class OpenRuns:
         )
 
     def _own_prefix(self, opening: RunRequest) -> str:
-        """What keys begin with where another host has the usual ones."""
+        """Prefix of the keys if another host already uses the usual ones."""
         may_be_named = not matches_any("sys.hostname", opening.settings.exclude_tags)
         name = domain.name_of_host(self._host, may_be_named=may_be_named)
         return f"{opening.key_prefix.rstrip('/')}{'-' if opening.settings.node_id else '/'}{name}/"
@@ -336,7 +336,7 @@ class _ThisProcess:
             self.runs.close_all()
 
     def after_fork(self) -> None:
-        """A child has none of its parent's threads, runs, or unsent points."""
+        """A child inherits no thread, run or unsent point."""
         owned_files.disown_all()
         self.runs = None
         self._lock = threading.RLock()
@@ -348,7 +348,7 @@ after_fork_in_child(_this_process.after_fork)
 
 
 def open_run(opening: RunRequest) -> OpenRun:
-    """Begin to sample for a run; returns at once.
+    """Start sampling a run; returns at once.
 
     Raises:
         RuntimeError: No thread can be started (interpreter shutdown).
@@ -368,7 +368,7 @@ def sampler_thread() -> threading.Thread | None:
 
 
 def is_open(opening: RunRequest) -> bool:
-    """Whether this process already logs what this opening would."""
+    """Whether this process already logs to the same metric keys."""
     runs = _this_process.runs
     return runs is not None and runs.has(opening)
 

@@ -24,7 +24,7 @@ def switched_on(provider: str, environ: Mapping[str, str] | None = None) -> bool
 
 
 def unknown_providers(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """One sentence for each listed name that no installed entry point has."""
+    """A sentence about each listed name without an installed entry point."""
     environ = os.environ if environ is None else environ
     return _unknown(environ.get(PROVIDERS_VARIABLE, ""))
 

@@ -1,8 +1,8 @@
-"""Runs that this process creates through `MlflowClient` and that nobody samples: said once.
+"""Warns once of a run that was created through `MlflowClient` and has no system metrics.
 
-Such a run may belong to another process, or record what is long past (import tools, schedulers,
-Ray Tune's driver), so it is not sampled unasked. Whether it went by without system metrics is known
-when it ends.
+Such a run may belong to another process, or record the past (import tools, schedulers, Ray Tune's
+driver), so it is not sampled automatically. When it ends, it is known whether it has system
+metrics.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _CLIENT_MODULES = ("mlflow.tracking.", "mlflow.telemetry", "mlflow_sysmetrics", 
 
 
 class _Created(NamedTuple):
-    """Who created a run, and when on the monotonic clock."""
+    """Module that created a run, and when, on the monotonic clock."""
 
     module: str
     time_s: float
 
 
 class _UnsampledRuns:
-    """The runs that were created, and have neither been sampled nor ended."""
+    """Runs that were created and neither sampled nor ended."""
 
     def __init__(self) -> None:
         self.has_said = False
@@ -58,15 +58,15 @@ def is_sampled(run_id: str) -> None:
 
 
 def has_ended(client: Any, run_id: str, *, is_record: bool) -> None:  # noqa: ANN401 - MLflow has no types
-    """Say it, if a run that was remembered has no system metrics.
+    """Warn if a remembered run has no system metrics.
 
     Args:
         client: MLflow's client of the store.
         run_id: The run.
-        is_record: Whether its end was given, as for a run of another time.
+        is_record: Whether the caller gave its end time, as for a run of the past.
 
     Raises:
-        Exception: The store cannot be asked.
+        Exception: The store fails.
     """
     created = _runs.created.pop(run_id, None)
     if created is None or is_record or _runs.has_said:
@@ -80,10 +80,10 @@ def has_ended(client: Any, run_id: str, *, is_record: bool) -> None:  # noqa: AN
     _runs.created.clear()
     warn_once(
         f"run {run_id} has no system metrics: {created.module} created it through MlflowClient, "
-        "and only runs of mlflow.start_run() are sampled unasked. In the process that trains, "
-        "`with mlflow_sysmetrics.monitor(run_id):` samples such a run; with Ray Tune, call "
-        "setup_mlflow() in the trainable instead of using MLflowLoggerCallback. Further runs like "
-        "this one are not mentioned"
+        "and only runs of mlflow.start_run() are sampled automatically. In the process that "
+        "trains, `with mlflow_sysmetrics.monitor(run_id):` samples such a run; with Ray Tune, call "
+        "setup_mlflow() in the trainable instead of using MLflowLoggerCallback. This warning is "
+        "not repeated for other runs"
     )
 
 

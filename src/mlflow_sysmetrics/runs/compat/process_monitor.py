@@ -42,8 +42,8 @@ _MAX_PREFIX_LENGTH = 150  # MLflow takes keys of 250 characters
 class ProcessMetricsMonitor:
     """Samples a process and its children, and logs to a run.
 
-    A script written for the class of this name in stouputils works with the import changed. What
-    differs: keys are always below `system/` (by default `system/process/…`), which puts the
+    A script for stouputils' class of this name works with the import changed. These
+    differ: keys are always below `system/` (by default `system/process/…`), which puts the
     charts into the *System metrics* tab; megabytes are 10^6 bytes; `cpu_usage_percentage` is 100
     for one busy core, and `cpu_utilization_percentage` is the share of `max_cpu_count`; what
     cannot be read is left out; I/O is counted since the start; and the monitor ends, after a last
@@ -55,16 +55,16 @@ class ProcessMetricsMonitor:
         pid: The process; this one where it is None.
         children: Whether its children, and theirs, are part of it.
         sampling_interval: Seconds between two samples.
-        samples_before_logging: Samples that are put together into one logged point.
-        prefix: What the metric keys begin with, below `system/`; what MLflow does not take in a
-            key becomes `_`.
-        verbose: Whether to log at info level what is done.
-        max_memory_megabytes: Memory of which `memory_usage_percentage` is a share; the
-            container's limit, or else the host's memory, where it is None.
-        max_cpu_count: CPUs of which `cpu_utilization_percentage` is a share; those that the
-            process may use where it is None.
-        run_id: The run to log to; the active one where it is None.
-        tracking_uri: Where the run lives; MLflow's current tracking URI where it is None.
+        samples_before_logging: Samples that are combined into one logged point.
+        prefix: Prefix of the metric keys, below `system/`; characters that MLflow does not accept
+            in a key become `_`.
+        verbose: Whether to log start and end at info level.
+        max_memory_megabytes: 100 % of `memory_usage_percentage`; None for the container's limit, or
+            else the host's memory.
+        max_cpu_count: 100 % of `cpu_utilization_percentage`; None for the CPUs that the process may
+            use.
+        run_id: The run to log to; None for the active one.
+        tracking_uri: The run's store; None for MLflow's current tracking URI.
 
     Attributes:
         shutdown_event: Set while nothing is sampled.
@@ -108,7 +108,7 @@ class ProcessMetricsMonitor:
 
     @property
     def processes(self) -> dict[int, psutil.Process]:
-        """The processes that are looked at, by pid; empty when the root has ended."""
+        """The monitored processes, by pid; empty if the root has ended."""
         try:
             root = psutil.Process(self.pid)
             members = [root, *(root.children(recursive=True) if self.children else [])]
@@ -117,7 +117,7 @@ class ProcessMetricsMonitor:
         return {member.pid: member for member in members}
 
     def start(self) -> None:
-        """Begin to sample; where that is not possible, a warning says what is needed."""
+        """Start sampling; if that is not possible, a warning says what is needed."""
         if not self.shutdown_event.is_set():
             self._warn("is running already")
             return
@@ -133,14 +133,14 @@ class ProcessMetricsMonitor:
         opening = self._opening(run_id)
         if registry.is_open(opening):
             self._warn(
-                "does not start: metrics of the same names are logged to this run already, by the "
-                "provider sysmonitor or another monitor; give it another prefix"
+                "does not start: sysmonitor or another monitor already logs metrics of the same "
+                "names to this run; give it another prefix"
             )
             return
         self.shutdown_event.clear()  # now, since the process may end at once
         monitor = RunMonitor(opening)
         monitor.start()
-        if monitor.open_run is None:  # which it has said
+        if monitor.open_run is None:  # it has warned
             self.shutdown_event.set()
             return
         self._monitor = monitor
@@ -158,7 +158,7 @@ class ProcessMetricsMonitor:
     def collect_once(self) -> dict[str, float]:
         """The metrics since the last call, by key without the prefix; empty without the process.
 
-        The first call takes a fifth of a second, over which it takes the rates.
+        The first call lasts a fifth of a second, over which it measures the rates.
         """
         if self._looks is None:
             self._looks = self._collectors(), Window()
@@ -202,7 +202,7 @@ class ProcessMetricsMonitor:
         return self.__enter__()
 
     async def __aexit__(self, *_exception: object) -> None:
-        await asyncio.to_thread(self.finish)  # it waits, and the event loop is not to
+        await asyncio.to_thread(self.finish)  # it waits, and must not block the event loop
 
     def _opening(self, run_id: str) -> registry.RunRequest:
         settings = Settings.from_env().overridden(

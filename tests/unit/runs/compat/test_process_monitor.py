@@ -340,7 +340,7 @@ def test_what_sysmonitor_logs_to_the_run_is_not_logged_twice(
 
     assert opening_of(open_run).prefix == "loader/"
     open_run.assert_called_once()
-    assert_said_only(caplog, "metrics of the same names are logged to this run already")
+    assert_said_only(caplog, "already logs metrics of the same names to this run")
 
 
 # One look
