@@ -14,7 +14,7 @@ from _environment import ROOT, Environment, run_main
 
 
 def main() -> int:
-    """Build, or serve and build anew at every change; MkDocs' exit status."""
+    """Build, or serve and rebuild at every change; MkDocs' exit status."""
     parser = argparse.ArgumentParser(
         description="Build the documentation into site/, with warnings as errors. Makes its own "
         "environment, .venv-docs, and keeps it up to date."

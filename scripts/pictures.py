@@ -1,4 +1,4 @@
-"""Make the pictures of the documentation anew, in assets/.
+"""Retake the pictures of the documentation, in assets/.
 
     python3 scripts/pictures.py
 

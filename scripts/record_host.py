@@ -54,7 +54,7 @@ _FILES = (
 """Recorded as they are: they tell of the hardware and the distribution."""
 
 _MARKS = (".dockerenv", "dev/nvidiactl", "run/.containerenv", f"{SERVICE_ACCOUNT}/namespace")
-"""Files whose being there is all that is recorded."""
+"""Files of which only the existence is recorded."""
 
 _CARD_FILES = (
     "device/*_busy_percent",
@@ -116,7 +116,7 @@ _KNOWN_WORDS = frozenset(
     slurmstepd step supervisor sys system systemd task tasks uid unified user
     """.split()  # noqa: SIM905 - a literal list would be hard to read
 )
-"""Words of cgroup names and mount options that say nothing about whose host it is."""
+"""Words of cgroup names and mount options that do not identify the host."""
 
 _UUID = r"[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}"
 _IPV4 = r"\d{1,3}(?:\.\d{1,3}){3}"
@@ -132,7 +132,7 @@ _ALLOWED_CPUS = re.compile(r"^Cpus_allowed_list:.*\n", re.MULTILINE)
 
 
 class Scrubber:
-    """Replaces what tells whose host it is, the same by the same."""
+    """Replaces what identifies the host: equal texts by equal texts."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}

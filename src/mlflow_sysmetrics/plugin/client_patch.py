@@ -13,7 +13,6 @@ Nothing here imports MLflow before it has been imported.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import sys
@@ -31,7 +30,6 @@ from mlflow_sysmetrics.runs.switch import SYSMONITOR, switched_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import ModuleType
 
     from mlflow.entities import Run
 
@@ -83,17 +81,7 @@ def attach() -> None:
     if hasattr(sys.modules.get(_CLIENT_MODULE), "TrackingServiceClient"):
         wrap_tracking_client()
     else:
-        _ClientHook().install()
-
-
-class _ClientHook(ImportHook):
-    """Waits until MLflow's tracking client is imported, then wraps its methods."""
-
-    module = _CLIENT_MODULE
-
-    def change(self, module: ModuleType) -> None:  # noqa: ARG002 - it is in `sys.modules`
-        with contextlib.suppress(AttributeError, ImportError):  # this MLflow is not as expected
-            wrap_tracking_client()
+        ImportHook(_CLIENT_MODULE, lambda _: wrap_tracking_client()).install()
 
 
 def wrap_tracking_client() -> None:

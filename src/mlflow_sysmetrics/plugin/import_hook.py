@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
 
 class ImportHook(MetaPathFinder):
-    """Waits until a module is imported, then changes it.
+    """Waits until a module is imported, then patches it.
 
-    Attributes:
-        module: Its name.
+    A module that lacks what the patch needs stays as it is.
+
+    Args:
+        module: Name of the module.
+        patch: Changes the module after its execution.
     """
 
-    module: str
-
-    def change(self, module: ModuleType) -> None:
-        """Change what has just been imported; raises nothing."""
-        raise NotImplementedError
+    def __init__(self, module: str, patch: Callable[[ModuleType], None]) -> None:
+        self.module = module
+        self._patch = patch
 
     def install(self) -> None:
-        """Wait for the import, unless one of this kind waits already."""
-        if not any(isinstance(finder, type(self)) for finder in sys.meta_path):
+        """Wait for the import, unless a hook for this module waits already."""
+        if not is_awaited(self.module):
             sys.meta_path.insert(0, self)
 
     def find_spec(
@@ -51,7 +53,13 @@ class ImportHook(MetaPathFinder):
 
         def execute_and_change(module: ModuleType) -> None:
             execute(module)
-            self.change(module)
+            with contextlib.suppress(AttributeError, ImportError):
+                self._patch(module)
 
         spec.loader.exec_module = execute_and_change  # type: ignore[method-assign] # this once
         return spec
+
+
+def is_awaited(module: str) -> bool:
+    """Whether a hook waits for a module."""
+    return any(isinstance(each, ImportHook) and each.module == module for each in sys.meta_path)

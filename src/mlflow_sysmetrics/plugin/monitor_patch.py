@@ -14,7 +14,6 @@ behaves as without the plugin: the switch is read whenever a run opens.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import sys
 from typing import TYPE_CHECKING, Any
@@ -44,7 +43,8 @@ def attach() -> None:
     if module is not None:
         _substitute(module)
     else:
-        _MonitorFinder().install()
+        # A module without that class stays as it is: `_can_monitor` warns when a run opens.
+        ImportHook(MONITOR_MODULE, _substitute).install()
 
 
 def is_attached() -> bool:
@@ -103,16 +103,3 @@ def _substitute(module: ModuleType) -> None:
 
     setattr(new, PATCHED_ATTR, True)
     original.__new__ = staticmethod(new)
-
-
-class _MonitorFinder(ImportHook):
-    """Waits until MLflow's monitor module is imported, then patches it."""
-
-    @property
-    def module(self) -> str:  # type: ignore[override] # never set
-        return MONITOR_MODULE
-
-    def change(self, module: ModuleType) -> None:
-        # A module without that class: `_can_monitor` says so when a run opens.
-        with contextlib.suppress(AttributeError):
-            _substitute(module)

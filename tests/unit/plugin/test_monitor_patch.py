@@ -11,6 +11,7 @@ from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING as
 from mlflow.system_metrics import system_metrics_monitor as mlflows_module
 
 from mlflow_sysmetrics.plugin import monitor_patch
+from mlflow_sysmetrics.plugin.import_hook import ImportHook, is_awaited
 from mlflow_sysmetrics.runs.monitors import SystemMetricsMonitor
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("nothing_said")
 def _detached(monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow as it is without us, and as it was after the test."""
     monkeypatch.delitem(vars(VARIABLE), "get", raising=False)
-    finders = [each for each in sys.meta_path if not isinstance(each, monitor_patch._MonitorFinder)]
+    finders = [each for each in sys.meta_path if not isinstance(each, ImportHook)]
     monkeypatch.setattr(sys, "meta_path", finders)
     monkeypatch.delenv(VARIABLE.name, raising=False)
     monkeypatch.delenv(SWITCH, raising=False)
@@ -127,7 +128,7 @@ def test_attaching_again_changes_nothing(other_mlflow: OtherMlflow) -> None:
 
     assert VARIABLE.get is get
     assert sys.meta_path == finders
-    assert sum(isinstance(each, monitor_patch._MonitorFinder) for each in finders) == 1
+    assert sum(isinstance(each, ImportHook) for each in finders) == 1
 
 
 @pytest.mark.usefixtures("switched_on")
@@ -208,7 +209,7 @@ def test_a_module_that_is_imported_already_is_changed_at_once(other_mlflow: Othe
     monitor_patch.attach()
 
     assert monitor_patch.is_attached()
-    assert not any(isinstance(each, monitor_patch._MonitorFinder) for each in sys.meta_path)
+    assert not is_awaited(other_mlflow.name)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +228,6 @@ def test_a_module_that_cannot_be_imported_fails_as_it_would_without_us(
 
 
 def test_other_modules_are_none_of_our_business() -> None:
-    finder: Any = monitor_patch._MonitorFinder()
+    finder: Any = ImportHook("mlflow", lambda _: None)
 
     assert finder.find_spec("json") is None
