@@ -40,10 +40,6 @@ if TYPE_CHECKING:
 _MOST_OTHERS = 64
 """A session or container with more processes beside the tree is not watched: it would cost much."""
 
-_LOOKS_APART = 8
-"""How often the others are looked at although no orphan is new: what they did before that look
-casts no doubt on a later orphan."""
-
 _CONTROLLERS = (UNIFIED, "pids", "memory", "cpu", "cpuacct")
 """Whose groups may be a container's or a job's own."""
 
@@ -76,8 +72,6 @@ class Strays:
         self._listing = Listing(self._proc)
         self._looked_at = self._now()
         self._is_first_look = True
-        self._looks_left_out = 0
-        self._adopted: dict[int, bytes | None] = {}
         self._own_sessions: set[int] = set()
         self._root = self._stat_of(root_pid)
         self._ancestors = self._find_ancestors()
@@ -98,22 +92,6 @@ class Strays:
         """
         if not self._ancestors:  # the root is init itself: what it adopts are its children
             return []
-        self._looks_left_out += 1
-        if not self._may_have_adopted() and self._looks_left_out < _LOOKS_APART:
-            return []
-        self._looks_left_out = 0
-        return self._look(members)
-
-    def _may_have_adopted(self) -> bool:
-        """Whether an ancestor has other children than before; so too where none are listed.
-
-        What a process adopts becomes a child of its main thread.
-        """
-        before = self._adopted
-        self._adopted = {pid: self._children_of(pid) for pid in self._ancestors}
-        return None in self._adopted.values() or self._adopted != before
-
-    def _look(self, members: Collection[int]) -> list[int]:
         now = self._now()
         # Before the listing: what one of them starts after it shows as new next time.
         after = {pid: each for pid in self._others if (each := self._as_it_stands(pid)) is not None}
@@ -277,11 +255,6 @@ class Strays:
         if stat is None or (known is not None and known.stat.start_ticks != stat.start_ticks):
             return None
         return _Other(stat, clock_ns)
-
-    def _children_of(self, pid: int) -> bytes | None:
-        with suppress(*UNREADABLE):
-            return read_long_kernel_file(f"{self._proc}/{pid}/task/{pid}/children")
-        return None
 
     def _stat_of(self, pid: int) -> Stat | None:
         with suppress(*UNREADABLE, ParseError):
