@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
 from mlflow_sysmetrics.delivery.run_store import AccessDenied, Busy, StoreFailed
-from mlflow_sysmetrics.distributed import follower as module
 from mlflow_sysmetrics.distributed.follower import Follower
 from mlflow_sysmetrics.distributed.job import JOB_TAG, Job
 from mlflow_sysmetrics.distributed.launchers import LAUNCHERS
@@ -79,7 +79,7 @@ class Site:
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Site:
     site = Site()
-    monkeypatch.setattr(module.time, "monotonic", lambda: site.now_s)
+    monkeypatch.setattr(time, "monotonic", lambda: site.now_s)
     monkeypatch.setattr(random, "uniform", lambda _low, high: high)
     return site
 

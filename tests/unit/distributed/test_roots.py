@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from mlflow_sysmetrics.distributed import roots
 from mlflow_sysmetrics.distributed.job import Job
 from mlflow_sysmetrics.distributed.launchers import LAUNCHERS, Launcher
 from mlflow_sysmetrics.distributed.roots import RankRoots, launcher_of, roll_of
@@ -92,7 +91,7 @@ def test_the_daemon_of_a_step_is_a_launcher_whose_environment_cannot_be_read(
         def parents(self) -> list[Daemon]:
             return [Daemon()]
 
-    monkeypatch.setattr(roots.psutil, "Process", lambda _pid: Task())
+    monkeypatch.setattr(psutil, "Process", lambda _pid: Task())
 
     assert launcher_of(job_of("srun")) == 4711
 
