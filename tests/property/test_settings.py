@@ -29,6 +29,7 @@ RANGES: dict[str, Callable[..., bool]] = {
     "exclude_tags": all,
     "gpus": lambda value: value in {"visible", "used", "all"},
     "gpu_profiling": lambda value: isinstance(value, bool),
+    "distributed": lambda value: value in {"auto", "all", "off"},
     "flush_timeout_s": lambda value: math.isfinite(value) and 0 <= value <= 3600,
     "spool_dir": lambda value: value is None or value.is_absolute(),
 }
