@@ -35,6 +35,7 @@ GOOD = [
     (INCLUDE, "", "include", ()),
     (EXCLUDE, "disk_*", "exclude", ("disk_*",)),
     (EXCLUDE_TAGS, "sys.hostname,sys.k8s_*", "exclude_tags", ("sys.hostname", "sys.k8s_*")),
+    ("MLFLOW_SYSMETRICS_DISTRIBUTED", "All", "distributed", "all"),
     (GPUS, "used", "gpus", "used"),
     (GPUS, " ALL ", "gpus", "all"),
     (GPUS, "visible", "gpus", "visible"),

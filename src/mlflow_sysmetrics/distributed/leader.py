@@ -11,7 +11,7 @@ import psutil
 from mlflow_sysmetrics.distributed import domain
 from mlflow_sysmetrics.distributed.job import JOB_TAG
 from mlflow_sysmetrics.distributed.nodes import NODES_TAG, describe_node, format_nodes, short_id
-from mlflow_sysmetrics.distributed.roots import RankRoots
+from mlflow_sysmetrics.distributed.roots import RankRoots, roll_of
 from mlflow_sysmetrics.distributed.this_rank import this_job
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host.host import Host
@@ -29,10 +29,20 @@ def led_job(settings: Settings) -> Job | None:
     return job
 
 
-def with_node(settings: Settings) -> Settings:
-    """The settings of a run that this process opens, with its number in a job on several hosts."""
+def with_node(settings: Settings, *, is_shared: bool = False) -> Settings:
+    """The settings of a run that this process opens, with its number in a job on several hosts.
+
+    Args:
+        settings: In force otherwise.
+        is_shared: Whether the run was there before, so that other ranks may have opened it, too:
+            then all of a host have its number.
+    """
     job = led_job(settings)
-    return settings if job is None else settings.overridden(node_id=node_id(job.node or 0))
+    if job is None and is_shared and settings.distributed != "off":
+        job = this_job()
+    if job is None or job.nodes < 2 or (job.node is None and job.rank != 0):  # noqa: PLR2004 - several
+        return settings
+    return settings.overridden(node_id=node_id(job.node or 0))
 
 
 def node_id(number: int) -> str:
@@ -74,6 +84,14 @@ def leader_id(here: str) -> str:
 def host_of(leader: str) -> str:
     """The part of a leader's id that is its host's."""
     return leader[: len(short_id(leader))]
+
+
+def counts_this_rank(pid: int | None) -> bool:
+    """Whether a process of this host samples for this one's job, with all ranks."""
+    job = this_job()
+    if job is None or pid is None:
+        return False
+    return roll_of(job, domain.sampling_domain(Host())).holder() == pid
 
 
 def host_with_ranks() -> Host:

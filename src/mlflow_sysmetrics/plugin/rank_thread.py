@@ -6,12 +6,16 @@ import os
 import random
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.distributed.given import is_given_by_hand
 from mlflow_sysmetrics.distributed.launchers import is_rank, may_become_rank
 from mlflow_sysmetrics.host.threads import start_thread
 from mlflow_sysmetrics.log.isolation import contained
 from mlflow_sysmetrics.runs.switch import SYSMONITOR, switched_on
+
+if TYPE_CHECKING:
+    from mlflow_sysmetrics.distributed.job import Job
 
 _DELAY_S = 2.0
 """The training's own imports go first: ours would slow them down."""
@@ -29,11 +33,17 @@ def start() -> None:
         from mlflow_sysmetrics.distributed.this_rank import this_job  # noqa: PLC0415 - in jobs alone
 
         job = this_job()  # before a child of this process, which inherits the variables, asks
-        if job is None or job.rank == 0:
+        if job is None or job.rank == 0 or _is_counted_anyway(job):
             return
     elif not may_become_rank(os.environ):
         return
     start_thread("rank", _run)
+
+
+def _is_counted_anyway(job: Job) -> bool:
+    """Whether rank 0 is on this host, and finds this process by their launcher, or is that."""
+    is_beside = job.nodes < 2 or job.node == 0  # noqa: PLR2004 - several hosts
+    return is_beside and (job.launcher.is_parent or job.rank is None)
 
 
 def _run() -> None:

@@ -93,7 +93,7 @@ class SystemMetricsMonitor(MlflowSystemMetricsMonitor):
         }
         unset = {name: v for name, v in arguments.items() if name not in settings.origins}
         given = settings.overridden(**unset)
-        in_force = given if given.node_id else with_node(given)
+        in_force = given if given.node_id else with_node(given, is_shared=resume_logging)
         self._monitor = RunMonitor(
             registry.RunRequest(
                 run_id,

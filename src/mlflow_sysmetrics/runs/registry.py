@@ -23,7 +23,7 @@ from mlflow_sysmetrics.delivery.tracking import active_workspace
 from mlflow_sysmetrics.delivery.uploader import Uploader
 from mlflow_sysmetrics.distributed import domain
 from mlflow_sysmetrics.distributed.claim import Claim
-from mlflow_sysmetrics.distributed.leader import host_with_ranks
+from mlflow_sysmetrics.distributed.leader import counts_this_rank, host_with_ranks
 from mlflow_sysmetrics.distributed.standby import Standby
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host.file_helper import start_helpers
@@ -208,6 +208,8 @@ class OpenRuns:
         standby = Standby(run.claim, self._host, self.sampler, partial(self._take_over, run))
         run.recorder = standby
         standby.open()
+        if counts_this_rank(run.claim.holder()):
+            return run
         standby.warn_if_not_counted(opening.run_id, Claim(here, f"said of run {opening.run_id}"))
         return run
 

@@ -269,3 +269,21 @@ def test_the_dictionary_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     assert report["settings"][INTERVAL] == {"value": 10.0, "origin": "default"}
     assert report["settings"][SPOOL_DIR] == {"value": "/scratch/me", "origin": SPOOL_DIR}
+
+
+# A job
+
+
+def test_a_rank_is_told_its_place_in_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = {"SLURM_PROCID": "1", "SLURM_NODEID": "1", "SLURM_NTASKS": "2", "SLURM_NNODES": "2"}
+    for name, text in {**ranks, "SLURM_JOB_ID": "4242", "SLURM_STEP_ID": "0"}.items():
+        monkeypatch.setenv(name, text)
+
+    notes = " ".join(diagnose().notes)
+
+    assert "this process is rank 1 of a job of srun with 2 processes on 2 hosts, on host 1" in notes
+    assert "nobody samples on this host now" in notes
+
+
+def test_outside_of_a_job_nothing_is_said_of_one() -> None:
+    assert "a job" not in " ".join(diagnose().notes)

@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from mlflow.exceptions import MlflowException
 
 from mlflow_sysmetrics.cli.main import main
+from mlflow_sysmetrics.distributed import given, this_rank
+from mlflow_sysmetrics.distributed.job import JOB_TAG
 from mlflow_sysmetrics.runs import registry
 from mlflow_sysmetrics.runs.registry import OpenRun
 from mlflow_sysmetrics.settings import VARIABLES
@@ -399,3 +401,63 @@ def test_help_tells_of_the_options_and_the_status(bench: Bench) -> None:
     assert result.exit_code == 0
     assert all(option in result.output for option in ("--pid", "--run-id", "--interval"))
     assert "exit status is passed on" in result.output
+
+
+# A job on several hosts
+
+
+SRUN = {
+    "SLURM_JOB_ID": "4242",
+    "SLURM_STEP_ID": "0",
+    "SLURM_NTASKS": "2",
+    "SLURM_NNODES": "2",
+    "SLURM_LOCALID": "0",
+}
+
+
+@pytest.fixture
+def task(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A task of a step on two hosts; `SLURM_PROCID` and `SLURM_NODEID` say which."""
+    for name, text in SRUN.items():
+        monkeypatch.setenv(name, text)
+    monkeypatch.setattr(this_rank, "_this_rank", this_rank._ThisRank())
+    monkeypatch.setattr(given._Given, "is_seen", False)
+    return bench
+
+
+def set_task(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    monkeypatch.setenv("SLURM_PROCID", number)
+    monkeypatch.setenv("SLURM_NODEID", number)
+
+
+def test_on_the_first_host_the_run_has_the_jobs_tag_and_the_hosts_number(
+    task: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_task(monkeypatch, "0")
+    task.watch("--", "true")
+
+    assert JOB_TAG in task.start_run.call_args.kwargs["tags"]
+    (opening,) = task.open_run.call_args.args
+    assert opening.settings.node_id == "node_0"
+
+
+def test_on_another_host_the_command_is_watched_into_that_run(
+    task: Bench, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture
+) -> None:
+    followers = mocker.patch("mlflow_sysmetrics.cli.watch.RankFollower")
+    set_task(monkeypatch, "1")
+    script = 'test -z "$MLFLOW_RUN_ID" && test "$MLFLOW_SYSMETRICS_DISTRIBUTED" = off || exit 1'
+    result = task.watch("--", "sh", "-c", f"{script}; exit 3")
+
+    assert result.exit_code == 3
+    followers.return_value.run.assert_called_once_with()
+    followers.return_value.close.assert_called_once_with()
+    task.start_run.assert_not_called()
+    task.end_run.assert_not_called()
+
+
+def test_a_run_that_is_given_is_everybodys(task: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_task(monkeypatch, "1")
+    task.watch("--run-id", "1234", "--", "true")
+
+    assert task.monitored_run == "1234"

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mlflow_sysmetrics.distributed import leader
+from mlflow_sysmetrics.distributed import domain, leader
 from mlflow_sysmetrics.distributed.job import JOB_TAG, Job
 from mlflow_sysmetrics.distributed.launchers import LAUNCHERS
 from mlflow_sysmetrics.distributed.nodes import NODES_TAG
+from mlflow_sysmetrics.distributed.roots import roll_of
+from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.plugin.providers import SysMonitorRunContextProvider
 from mlflow_sysmetrics.settings import Settings
 
@@ -81,3 +85,29 @@ def test_a_run_that_it_resumes_gets_the_jobs_tag_alone(lead: Callable[..., None]
     lead()
 
     assert leader.tag_of_resumed_run(Settings()).keys() == {JOB_TAG}
+
+
+def test_ranks_that_open_a_run_together_have_their_hosts_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = Job(LAUNCHERS[0], 3, size=4, nodes=2, node=1, key="0123", recurs=True)
+    monkeypatch.setattr(leader, "this_job", lambda: job)
+
+    assert leader.with_node(Settings(), is_shared=True).node_id == "node_1"
+    assert leader.with_node(Settings()).node_id is None
+    assert leader.with_node(Settings(distributed="off"), is_shared=True).node_id is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux'")
+def test_a_rank_is_counted_by_the_process_that_samples_for_its_job(
+    lead: Callable[..., None],
+) -> None:
+    lead(rank=1)
+    assert not leader.counts_this_rank(os.getpid())
+    job = Job(LAUNCHERS[0], 1, size=4, nodes=2, node=0, key="0123", recurs=True)
+    roll = roll_of(job, domain.sampling_domain(Host()))
+    roll.acquire()
+
+    assert leader.counts_this_rank(os.getpid())
+    assert not leader.counts_this_rank(None)
+    roll.release()

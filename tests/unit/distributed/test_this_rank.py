@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -113,7 +114,7 @@ def test_torchs_spawn_sets_no_variables_and_is_a_job(monkeypatch: pytest.MonkeyP
         _target: Any = target
         _args = (print, 0, (), "errors")
 
-    monkeypatch.setattr("multiprocessing.current_process", Process)
+    monkeypatch.setattr(multiprocessing, "current_process", Process)
 
     job = this_job()
     assert job is not None
