@@ -43,7 +43,7 @@ CARRIES = {
     PROCESS_FILES + "stat": "process/.*",
     PROCESS_FILES + "statm": "process/memory_(rss|vms|usage)_.*",
     PROCESS_FILES + "io": "process/io_.*",
-    PROCESS_FILES + "smaps_rollup": "process/memory_(uss|pss)_.*",
+    PROCESS_FILES + "smaps_rollup": "process/memory_(uss|pss|swap)_.*",
     r"proc/50/(cgroup|status)|proc/self/mountinfo|sys/devices/system/cpu/online": LIMITED,
     r"sys/fs/cgroup/(cpu\.max|memory\.max|cpuset\..*)": LIMITED,
     r"sys/fs/cgroup/(\w+)\.pressure": r"container/pressure_\1_.*",
