@@ -16,6 +16,8 @@ SCRIPTS = Path(__file__).with_name("scripts")
 
 BOTH = "sysmetrics,sysmonitor"
 
+_SUMMARY = "system/summary/"
+
 _HUNG_S = 180  # no script takes half of it; what does hangs and is killed
 
 
@@ -44,11 +46,20 @@ class Run:
 
     @property
     def system(self) -> dict[str, list[Point]]:
-        """The series of system metrics, by key without `system/`."""
+        """The series of system metrics, by key without `system/`; without the summary."""
         return {
             key.removeprefix("system/"): points
             for key, points in self.series.items()
-            if key.startswith("system/")
+            if key.startswith("system/") and not key.startswith(_SUMMARY)
+        }
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """The summary, by key without `system/summary/`."""
+        return {
+            key.removeprefix(_SUMMARY): points[-1].value
+            for key, points in self.series.items()
+            if key.startswith(_SUMMARY)
         }
 
     @property

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _VERSION = "1:"
-_MAX_JSON_LENGTH = 100_000  # of a tag that someone may have tampered with
+_MAX_JSON_LENGTH = 1_000_000  # of a tag that someone may have tampered with
 _COARSEST = 16
 
 
@@ -112,7 +112,8 @@ def _row(each: Statistic, start_s: float, step: int) -> list[Any]:
     ends = (each.first.time_s - start_s, each.first.value, each.last.time_s - start_s)
     bins: dict[int, float] = {}
     for number, covered_s in each.bins.items():
-        bins[number // step * step] = bins.get(number // step * step, 0.0) + covered_s
+        middle = number // step * step + step // 2
+        bins[middle] = bins.get(middle, 0.0) + covered_s
     return [
         each.samples,
         *map(_short, numbers),
