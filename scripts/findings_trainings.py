@@ -307,7 +307,7 @@ TRAININGS: dict[str, Callable[[float], None]] = {
 def main() -> None:
     """Run one in a run of its own, where MLflow is set to; print the run's id."""
     name, seconds = sys.argv[1], float(sys.argv[2])
-    scale = float((*sys.argv[3:], 1)[0])
+    scale = float((*sys.argv[3:], "1")[0])
     # In so much more time, USS and PSS would be read so many times as often.
     process_tree.PRIVATE_MEMORY_SHARE *= scale
     mlflow.set_experiment("findings")

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 from _environment import ROOT
 
 sys.path.insert(0, str(ROOT / "src"))  # the checkout's, and not what an environment has installed
 
+from findings_corpus import read_corpus, scores
 from mlflow_sysmetrics.catalog import (
     ACCELERATOR_METRICS,
     CONTAINER_METRICS,
@@ -32,6 +34,8 @@ from mlflow_sysmetrics.catalog import (
     SUMMARY,
     TAGS,
 )
+from mlflow_sysmetrics.insight.rules import RULES
+from mlflow_sysmetrics.insight.thresholds import rows as threshold_rows
 from mlflow_sysmetrics.sampling.sink import SUMMARY_PREFIX
 from mlflow_sysmetrics.settings import VARIABLES
 
@@ -81,6 +85,8 @@ def tables() -> dict[str, str]:
     return {
         "tags": _tags(),
         "summary": _summary(),
+        "thresholds": _thresholds(),
+        "accuracy": _accuracy(),
         "settings": _settings(),
         "costs": costs(),
         **metrics,
@@ -169,6 +175,38 @@ def _metrics(group: Iterable[Metric]) -> str:
     )
     header = ("Metric", "Unit", "Meaning", "A point is the", "Platform", "Source", "Absent")
     return _markdown(header, rows)
+
+
+def _thresholds() -> str:
+    cells = (
+        (row.rules, f"{row.value:g} {row.unit}".strip(), row.meaning) for row in threshold_rows()
+    )
+    return _markdown(("Findings", "Threshold", "Of what"), cells)
+
+
+@cache
+def _accuracy() -> str:
+    """How often each rule is right over the corpus."""
+    corpus = read_corpus()
+    found = scores(corpus)
+    cells = [
+        (
+            f"`{rule.id}`",
+            str(len(found[rule.id].right)),
+            str(len(found[rule.id].wrong)),
+            str(len(found[rule.id].missed)),
+            _share(found[rule.id].precision),
+            _share(found[rule.id].recall),
+        )
+        for rule in RULES
+    ]
+    healthy = sum(not (each.findings or each.allowed) for each in corpus)
+    header = ("Finding", "Right", "Wrong", "Missed", "Precision", "Recall")
+    return f"{len(corpus)} runs, {healthy} of them healthy.\n\n{_markdown(header, cells)}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _summary() -> str:

@@ -816,6 +816,18 @@ def other_troubles() -> list[Sketch]:
     )
     one_node_low.gpu(0, 92).gpu(1, 91).node(0)
     one_node_low.gpu(0, 21).gpu(1, 24).cpu(4).memory(20).node(1)
+    hangs = Sketch(
+        "one-node-of-four-hangs",
+        "One of four nodes does next to nothing.",
+        8,
+        "rank-imbalance",
+        "gpu-low gpu-idle",
+        facts=SLURM,
+        cpus=32,
+    )
+    for number in range(4):
+        hangs.cpu(6).memory(20).gpu(0, 4 if number == 2 else 84, 6).node(number)
+    hangs.facts["sys.gpu_count"] = "1"
     leak_on_node = Sketch(
         "leak-on-node-1", "The second node leaks.", 9, "memory-leak", "oom-forecast", cpus=32
     )
@@ -823,6 +835,7 @@ def other_troubles() -> list[Sketch]:
     leak_on_node.cpu(4).memory(ramp(0, 9, 9, 44), 0.2).node(1)
     return [
         one_node_low,
+        hangs,
         leak_on_node,
         Sketch("throttled", "Two CPUs for 64 threads.", 3, "cpu-throttled", cpus=2)
         .cpu(1.98, 0.01)
@@ -937,6 +950,19 @@ def other_troubles() -> list[Sketch]:
         .set("process/memory_swap_megabytes", ramp(0.5, 2, 0, 4600), 60)
         .set("pressure/memory_some_percentage", after(1, 23, 0.1), 3, (0, 100))
         .set("memory/swap_usage_megabytes", ramp(0.5, 2, 200, 4900), 60),
+        Sketch(
+            "swaps-in-container",
+            "Six gigabytes of the container go to swap, and come back, for hours.",
+            6,
+            "swap-used",
+            "memory-near-limit",
+            memory_gb=24,
+        )
+        .memory(17)
+        .container(22)
+        .set("process/memory_swap_megabytes", ramp(0.2, 3, 0, 6100), 90)
+        .set("container/pressure_memory_some_percentage", after(0.8, 11, 0.1), 2, (0, 100))
+        .set("pressure/memory_some_percentage", after(0.8, 4, 0.1), 1, (0, 100)),
         Sketch("disk-full", "0.3 % of the disk are left.", 3, "disk-nearly-full").disk(1.4, 500),
         Sketch(
             "disk-full-early-live",

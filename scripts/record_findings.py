@@ -178,7 +178,7 @@ def record(case: Case, seconds: float, scale: float) -> History:
             [sys.executable, str(_TRAININGS), case.training, str(seconds), str(scale)],
             cwd=work,
             env=environment,
-            preexec_fn=enter,  # noqa: PLW1509 - nothing else of this process forks under way
+            preexec_fn=enter,
             stdout=subprocess.PIPE,
             text=True,
             check=True,

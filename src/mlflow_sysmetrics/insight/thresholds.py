@@ -212,4 +212,6 @@ def rows() -> Iterator[Row]:
     """All thresholds, for the documentation."""
     for each in fields(Thresholds):
         meta = each.metadata
-        yield Row(each.name, float(each.default), meta["unit"], meta["rules"], meta["meaning"])
+        yield Row(
+            each.name, getattr(LIMITS, each.name), meta["unit"], meta["rules"], meta["meaning"]
+        )

@@ -24,6 +24,7 @@ _CLOSING_SHARE = 0.02
 _QUARTERS = 4
 _WINDOWS = 6
 _MIN_POINTS = 6
+_ENOUGH_POINTS = 20
 
 
 def logged(run: RunView, key: str) -> Statistic:
@@ -84,13 +85,14 @@ def tree_memory(run: RunView) -> Statistic:
     Raises:
         NotJudged: It is not known.
     """
-    for key in ("process/memory_pss_megabytes", "process/memory_uss_megabytes"):
-        if (statistic := run.get(key)) is not None and statistic.samples >= _MIN_POINTS:
-            return statistic
+    found = run.get("process/memory_pss_megabytes") or run.get("process/memory_uss_megabytes")
+    samples = found.samples if found is not None else 0
     processes = run.get("process/num_processes")
-    if processes is not None and processes.maximum <= 1:
+    if samples < _ENOUGH_POINTS and processes is not None and processes.maximum <= 1:
         return logged(run, "process/memory_rss_megabytes")
-    raise NotJudged("USS and PSS were not read, or too seldom")
+    if found is None or samples < _MIN_POINTS:
+        raise NotJudged("USS and PSS were not read, or too seldom")
+    return found
 
 
 def memory_limit_mb(run: RunView) -> float | None:
