@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.catalog.accelerators import (
     ACCELERATOR_METRICS,
@@ -34,6 +35,9 @@ from mlflow_sysmetrics.catalog.summary import (
     summary_name,
 )
 from mlflow_sysmetrics.catalog.tags import TAGS
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 __all__ = [
     "ACCELERATOR_METRICS",
@@ -69,11 +73,20 @@ METRICS = (
 )
 
 
+_BY_KEY = {metric.key: metric for metric in METRICS}
+_BY_READING: dict[str, list[Metric]] = {}
+for _metric in METRICS:
+    _BY_READING.setdefault(_metric.reading, []).append(_metric)
+
+_NUMBER = re.compile("[0-9]+")
+_DEVICE_NUMBERS = ("index", "instance")
+
+
 @lru_cache(maxsize=4096)
 def metrics_of(reading: str) -> tuple[Metric, ...]:
     """The metrics that a reading feeds, their device numbers filled in; empty if it feeds none."""
-    found = ((metric, _numbers(metric.reading, reading)) for metric in METRICS)
-    return tuple(_numbered(metric, numbers) for metric, numbers in found if numbers is not None)
+    template, numbers = _template_of(reading, _BY_READING)
+    return tuple(_numbered(metric, numbers) for metric in _BY_READING.get(template, ()))
 
 
 def metric_of(key: str) -> Metric:
@@ -82,28 +95,24 @@ def metric_of(key: str) -> Metric:
     Raises:
         KeyError: There is none.
     """
-    for metric in METRICS:
-        numbers = _numbers(metric.key, key)
-        if numbers is not None:
-            return _numbered(metric, numbers)
-    raise KeyError(key)
+    template, numbers = _template_of(key, _BY_KEY)
+    if template not in _BY_KEY:
+        raise KeyError(key)
+    return _numbered(_BY_KEY[template], numbers)
 
 
-def _numbers(template: str, name: str) -> dict[str, str] | None:
-    """The device numbers in a name of this template; None for other names.
+def _template_of(name: str, known: Container[str]) -> tuple[str, dict[str, str]]:
+    """The name with its device numbers taken out, and those.
 
-    `gpu_3/temperature_celsius` has index `3` by `gpu_{index}/temperature_celsius`.
+    `gpu_3/temperature_celsius` is `gpu_{index}/temperature_celsius` with index `3`.
     """
-    match = _pattern(template).fullmatch(name)
-    return match.groupdict() if match else None
-
-
-@lru_cache(maxsize=1024)
-def _pattern(template: str) -> re.Pattern[str]:
-    pattern = re.escape(template)
-    for part in ("index", "instance"):
-        pattern = pattern.replace(re.escape(f"{{{part}}}"), rf"(?P<{part}>[0-9]+)")
-    return re.compile(pattern)
+    if name in known:
+        return name, {}
+    numbers = dict(zip(_DEVICE_NUMBERS, _NUMBER.findall(name), strict=False))
+    template = name
+    for place, number in numbers.items():
+        template = template.replace(number, f"{{{place}}}", 1)
+    return template, numbers
 
 
 def _numbered(metric: Metric, numbers: dict[str, str]) -> Metric:
