@@ -9,7 +9,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.catalog import PROCESS_PREFIX
-from mlflow_sysmetrics.log import logger
+from mlflow_sysmetrics.log.isolation import contained
 from mlflow_sysmetrics.sampling.runner import PROCESS_TREE
 from mlflow_sysmetrics.sampling.sink import SAVE_TIMEOUT_S, Record
 from mlflow_sysmetrics.sampling.window import Window
@@ -173,14 +173,12 @@ class Recorder:
 
     def _note(self, ask: Callable[[], Notes]) -> None:
         """Log what the observer has to say."""
-        try:
+        with contained("the run gets no further summary and findings"):
             notes = ask()
-        except Exception as error:  # noqa: BLE001 - what is said of the samples harms none of them
-            self._observer = None
-            logger.warning("the run gets no further summary and findings: %r", error)
+            if notes:
+                self.put(tags=notes.tags, summary=notes.summary)
             return
-        if notes:
-            self.put(tags=notes.tags, summary=notes.summary)
+        self._observer = None
 
     def _too_short_to_log(self) -> bool:
         lasted_s = self._clock.now_s() - self._opened_s

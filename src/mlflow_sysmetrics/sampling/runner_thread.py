@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.host.forks import CallLock, ForkOrder, hold_during_fork
+from mlflow_sysmetrics.host.threads import start_thread
 from mlflow_sysmetrics.log import warn_of_shortage
 
 if TYPE_CHECKING:
@@ -51,13 +52,9 @@ class RunnerThread:
         """
         if self._is_running or not self.member.may_be_opened:
             return False
-        self._thread = threading.Thread(
-            target=self._run, args=(is_last, only_open), name="mlflow-sysmetrics-slow", daemon=True
-        )
         try:
-            self._thread.start()
+            self._thread = start_thread("slow", self._run, is_last, only_open)
         except RuntimeError as error:
-            self._thread = None
             if threading.main_thread().is_alive():
                 warn_of_shortage(f"what the {self.member.name} metrics are made of", error)
                 return False

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from mlflow_sysmetrics.host.forks import CallLock, ForkOrder, hold_during_fork
+from mlflow_sysmetrics.host.threads import start_thread
 from mlflow_sysmetrics.log import logger
+from mlflow_sysmetrics.log.isolation import Isolated
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.host.clock import Clock
@@ -87,11 +89,7 @@ class Sampler:
         now_s = self._clock.now_s()
         with self._condition:
             if self._thread is None:
-                thread = threading.Thread(
-                    target=self._run, name="mlflow-sysmetrics-sampler", daemon=True
-                )
-                thread.start()
-                self._thread = thread
+                self._thread = start_thread("sampler", self._run)
             if not self._subscriptions:
                 self._grid_s = now_s
             self._subscriptions[id(subscriber)] = _Subscription(subscriber, now_s, due_s=now_s)
@@ -151,10 +149,10 @@ class Sampler:
         since_s = subscription.opened_s - _FRESH_S
         if any(readings.time_s < since_s for readings in sample):
             sample = [readings for readings in sample if readings.time_s >= since_s]
-        try:
+        with Isolated() as taking:
             subscriber.take(sample)
-        except Exception as error:  # noqa: BLE001 - one run's trouble is not the others'
-            logger.warning("a sample was lost: %r", error)
+        if taking.error is not None:
+            logger.warning("a sample was lost: %r", taking.error)
         now_s = self._clock.now_s()
         # The first window is at least half an interval long: a shorter one is mostly noise.
         after_s = now_s if subscription.begun else now_s + subscriber.interval_s / 2
