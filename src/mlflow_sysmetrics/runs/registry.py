@@ -141,6 +141,14 @@ class OpenRuns:
         with self._lock:
             return any(run.opening.series == opening.series for run in self._by_key.values())
 
+    def begin_to_end(self, run_id: str) -> None:
+        """Take the last sample of a run that MLflow is about to end, and begin to send it."""
+        with self._lock:
+            for run in self._by_key.values():
+                is_mlflows = run.opening.prefix == PROCESS_PREFIX and not run.opening.poll_status
+                if run.opening.run_id == run_id and is_mlflows and run.refcount == 1:
+                    run.recorder.begin_to_stop()
+
     def release(self, run: OpenRun) -> None:
         """Close a run when nobody holds it any more."""
         with self._lock:
@@ -301,6 +309,13 @@ def open_run(opening: RunRequest) -> OpenRun:
         RuntimeError: No thread can be started (interpreter shutdown).
     """
     return _this_process.open_runs().acquire(opening)
+
+
+def begin_to_end(run_id: str) -> None:
+    """MLflow is about to end a run, which may be open in this process; returns at once."""
+    runs = _this_process.runs
+    if runs is not None:
+        runs.begin_to_end(run_id)
 
 
 def sampler_thread() -> threading.Thread | None:

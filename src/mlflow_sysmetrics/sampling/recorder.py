@@ -57,6 +57,7 @@ class Recorder:
         self._clock = clock
         self._prefix = prefix
         self._on_process_end = on_process_end
+        self._stopping: threading.Thread | None = None
         self._lock = threading.RLock()
         self._window = Window()
         self._step = 0
@@ -126,12 +127,28 @@ class Recorder:
         finally:  # also when Ctrl-C ends the wait
             self.deliver(began_s + self.store_timeout_s)
 
+    def begin_to_stop(self) -> None:
+        """Stop while MLflow ends the run: then there is less to wait for afterwards."""
+        if self._stopping is None and not self._too_short_to_log():
+            deadline_s = time.monotonic() + self.store_timeout_s / 2
+            thread = threading.Thread(
+                target=self.stop, args=(deadline_s,), name="mlflow-sysmetrics-end", daemon=True
+            )
+            self._stopping = thread
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is going down: `stop` does it all
+                self._stopping = None
+
     def stop(self, deadline_s: float) -> None:
         """Take a last sample, and begin to send it.
 
         Args:
             deadline_s: Until when the sample is waited for, on the monotonic clock.
         """
+        if self._stopping not in {None, threading.current_thread()}:
+            self._stopping.join(max(0.0, deadline_s - time.monotonic()))
+            return
         if self._too_short_to_log():
             self._sampler.unsubscribe(self)
         else:
