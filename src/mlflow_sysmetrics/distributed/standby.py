@@ -94,6 +94,9 @@ class Standby:
 
     end = close
 
+    def begin_to_stop(self) -> None:
+        """Nothing is sampled, so there is nothing to begin with."""
+
     def stop(self, deadline_s: float) -> None:  # noqa: ARG002 - a recorder's
         """Wait no more."""
         self.close()

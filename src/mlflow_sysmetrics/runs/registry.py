@@ -166,6 +166,14 @@ class OpenRuns:
         with self._lock:
             return self._by_key.get(run.key) is run
 
+    def begin_to_end(self, run_id: str) -> None:
+        """Take the last sample of a run that MLflow is about to end, and begin to send it."""
+        with self._lock:
+            for run in self._by_key.values():
+                is_mlflows = run.opening.prefix == PROCESS_PREFIX and not run.opening.poll_status
+                if run.opening.run_id == run_id and is_mlflows and run.refcount == 1:
+                    run.recorder.begin_to_stop()
+
     def release(self, run: OpenRun) -> None:
         """Close a run when its last user has closed it."""
         with self._lock:
@@ -361,6 +369,13 @@ def open_run(opening: RunRequest) -> OpenRun:
 def close_all() -> None:
     """Close all runs that are open in this process, within one flush timeout."""
     _this_process.close_all()
+
+
+def begin_to_end(run_id: str) -> None:
+    """MLflow is about to end a run, which may be open in this process; returns at once."""
+    runs = _this_process.runs
+    if runs is not None:
+        runs.begin_to_end(run_id)
 
 
 def sampler_thread() -> threading.Thread | None:

@@ -47,7 +47,7 @@ def was_created(run_id: str) -> None:
     """Remember a run, unless MLflow itself has created it; called from within `create_run`."""
     if _runs.has_said or len(_runs.created) >= _MOST:
         return
-    module = _caller(sys._getframe(1))  # noqa: SLF001 - the only way to learn who calls
+    module = caller(sys._getframe(1))  # noqa: SLF001 - the only way to learn who calls
     if module != "mlflow" and not module.startswith("mlflow."):
         _runs.created[run_id] = _Created(module, time.monotonic())
 
@@ -87,7 +87,7 @@ def has_ended(client: Any, run_id: str, *, is_record: bool) -> None:  # noqa: AN
     )
 
 
-def _caller(frame: FrameType | None) -> str:
+def caller(frame: FrameType | None) -> str:
     """Name of the module that called MLflow's client."""
     while frame is not None:
         module: str = frame.f_globals.get("__name__", "")

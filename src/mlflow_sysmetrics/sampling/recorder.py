@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.catalog import PROCESS_PREFIX
+from mlflow_sysmetrics.host.threads import start_thread
 from mlflow_sysmetrics.log.isolation import contained
 from mlflow_sysmetrics.sampling.runner import PROCESS_TREE
 from mlflow_sysmetrics.sampling.sink import SAVE_TIMEOUT_S, Record
@@ -65,6 +67,7 @@ class Recorder:
         self._on_process_end = on_process_end
         self._observer = observer
         self._logged_as = cache(self._key_logged_as)
+        self._stopping: threading.Thread | None = None
         self._lock = threading.RLock()
         self._window = Window()
         self._step = 0
@@ -136,12 +139,22 @@ class Recorder:
         finally:  # also when Ctrl-C ends the wait
             self.deliver(began_s + self.store_timeout_s)
 
+    def begin_to_stop(self) -> None:
+        """Stop while MLflow ends the run: then there is less to wait for afterwards."""
+        if self._stopping is None and not self._too_short_to_log():
+            deadline_s = time.monotonic() + self.store_timeout_s / 2
+            with suppress(RuntimeError):  # the interpreter is shutting down: `stop` does it all
+                self._stopping = start_thread("end", self.stop, deadline_s)
+
     def stop(self, deadline_s: float) -> None:
         """Take a last sample, and begin to send it.
 
         Args:
             deadline_s: Until when the sample is waited for, on the monotonic clock.
         """
+        if self._stopping not in {None, threading.current_thread()}:
+            self._stopping.join(max(0.0, deadline_s - time.monotonic()))
+            return
         if self._too_short_to_log():
             self._sampler.unsubscribe(self)
         else:

@@ -19,6 +19,7 @@ from mlflow_sysmetrics.delivery.spool import Spool, owned_files, spool_files
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.runs import registry
 from mlflow_sysmetrics.runs.registry import OpenRun, RunRequest, open_run
+from mlflow_sysmetrics.sampling.recorder import Recorder
 from mlflow_sysmetrics.sampling.runners import CollectorSet
 from mlflow_sysmetrics.sampling.sampler import Sampler
 from mlflow_sysmetrics.settings import Settings
@@ -284,3 +285,31 @@ def test_a_forked_child_has_runs_and_files_of_its_own(tmp_path: Path) -> None:
         assert steps == list(range(len(steps)))
         assert steps
         spool.release()
+
+
+def test_the_last_sample_is_on_its_way_while_mlflow_ends_the_run(bench: Bench) -> None:
+    run = bench.opens("1")
+    bench.collector.has_been_asked(10)
+    assert isinstance(run.recorder, Recorder)
+
+    registry.begin_to_end("another")
+    assert run.recorder._stopping is None
+    registry.begin_to_end("1")
+
+    assert run.recorder._stopping is not None
+    run.recorder._stopping.join(LONG_S)
+    channel = run.recorder._sink
+    assert isinstance(channel, Channel)
+    assert channel.task.closing
+    run.close()
+
+
+def test_a_run_that_is_open_twice_is_sampled_until_the_last_end(bench: Bench) -> None:
+    runs = [bench.opens("1"), bench.opens("1")]
+
+    registry.begin_to_end("1")
+
+    assert isinstance(runs[0].recorder, Recorder)
+    assert runs[0].recorder._stopping is None
+    for run in runs:
+        run.close()
