@@ -53,7 +53,8 @@ def test_switched_off_it_imports_nothing_heavy(launcher: Launcher, tmp_path: Pat
     assert "SysMonitorRunContextProvider" not in less["providers"]
     attaching = {"plugin.client_patch", "plugin.import_hook", "plugin.monitor_patch"}
     switch = {"log", "log.addresses", "plugin", "plugin.providers", "runs", "runs.switch"}
-    light = attaching | switch | {"runs.unsampled"}
+    ranks = {"plugin.rank_thread", "distributed", "distributed.given", "distributed.launchers"}
+    light = attaching | switch | ranks | {"runs.unsampled"}
     assert ours <= {f"mlflow_sysmetrics.{name}" for name in light}
 
 
