@@ -61,7 +61,8 @@ def test_switched_off_it_imports_nothing_heavy(launcher: Launcher, tmp_path: Pat
         "runs",
         "runs.switch",
     }
-    light = attaching | switch | {"host", "host.forks", "runs.unsampled"}
+    ranks = {"plugin.rank_thread", "distributed", "distributed.given", "distributed.launchers"}
+    light = attaching | switch | ranks | {"host", "host.forks", "host.threads", "runs.unsampled"}
     assert ours <= {f"mlflow_sysmetrics.{name}" for name in light}
 
 
