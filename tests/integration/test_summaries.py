@@ -9,7 +9,6 @@ import pytest
 from integration.launcher import Launcher, Observation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from integration.launcher import Outcome
@@ -161,7 +160,7 @@ report()
 @pytest.fixture(params=["SQLite", "files", "server", "server on PostgreSQL"])
 def any_store(
     request: pytest.FixtureRequest, launcher: Launcher, plugin: Path, tmp_path: Path
-) -> Iterator[Launcher]:
+) -> Launcher:
     """Scripts on each kind of store."""
     uris = {"SQLite": launcher.tracking_uri, "files": (tmp_path / "mlruns").as_uri()}
     uri = uris.get(request.param)
