@@ -19,6 +19,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from mlflow import MlflowClient
 from PIL import Image
@@ -55,7 +56,21 @@ def main() -> None:
     """Take all of them."""
     parser = argparse.ArgumentParser(description="Take the pictures of the documentation.")
     parser.add_argument("folder", type=Path, help="where to")
-    folder: Path = parser.parse_args().folder.resolve()
+    parser.add_argument(
+        "--findings",
+        metavar="URI",
+        help="only take the picture of findings, of a store with trainings that have some, in its "
+        "experiment `findings`: trainings of five minutes or more",
+    )
+    options = parser.parse_args()
+    folder: Path = options.folder.resolve()
+    if options.findings is not None:
+        with (
+            tempfile.TemporaryDirectory() as work,
+            _server(Path(work), options.findings) as address,
+        ):
+            _photograph_findings(address, folder)
+        return
     with tempfile.TemporaryDirectory() as work, _server(Path(work)) as address:
         environ = _ENVIRON | {"MLFLOW_TRACKING_URI": address}
         _train(work, environ)
@@ -121,6 +136,25 @@ def _photograph(address: str, folder: Path) -> None:
         _keep(folder / "system-metrics.png", _small(ui.picture()))
 
 
+def _photograph_findings(address: str, folder: Path) -> None:
+    """The table of runs, those with most findings first."""
+    experiment = MlflowClient(address).get_experiment_by_name("findings")
+    assert experiment is not None  # noqa: S101 - for the type checker; the user names the store
+    by = quote("metrics.`system/summary/findings`", safe="")
+    with MlflowUi(address) as ui:
+        ui.resize(1500, 780)
+        ui.open(
+            f"experiments/{experiment.experiment_id}/runs?{_FACE}&orderByKey={by}&orderByAsc=false",
+            "system/summary/findings",
+        )
+        ui.show_columns(
+            "sys.findings",
+            "system/summary/findings",
+            "system/summary/process_memory_pss_megabytes_max",
+        )
+        _keep(folder / "findings.png", _small(ui.picture()))
+
+
 def _small(png: bytes) -> bytes:
     """The same picture in 256 colours, which the UI's few shades do not miss."""
     small = io.BytesIO()
@@ -135,13 +169,13 @@ def _keep(path: Path, picture: bytes) -> None:
 
 
 @contextmanager
-def _server(work: Path) -> Iterator[str]:
-    """MLflow's server on an SQLite store of its own; its address."""
+def _server(work: Path, store: str | None = None) -> Iterator[str]:
+    """MLflow's server on a store, by default SQLite of its own; its address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{work}/mlflow.db"]
+    command += ["--backend-store-uri", store or f"sqlite:///{work}/mlflow.db"]
     command += ["--artifacts-destination", str(work / "artifacts")]
     address = f"http://127.0.0.1:{port}"
     with (work / "server.log").open("wb") as log:
