@@ -29,8 +29,8 @@ pytestmark = [
 ]
 
 SEND_AT_ONCE = """
-from mlflow_sysmetrics.delivery import sending
-sending.FLUSH_INTERVAL_S = 0.2
+from mlflow_sysmetrics.delivery import schedule
+schedule.FLUSH_INTERVAL_S = 0.2
 """
 
 JOIN = (

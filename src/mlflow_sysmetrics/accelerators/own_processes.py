@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import psutil
-
 from mlflow_sysmetrics.host.errors import Transient, Unavailable, unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    import psutil
+
     from mlflow_sysmetrics.host.host import Host
 
 _HOSTS_PID_NAMESPACE = "pid:[4026531836]"
@@ -17,33 +19,47 @@ _HOSTS_PID_NAMESPACE = "pid:[4026531836]"
 
 
 class OwnProcesses:
-    """Tells whether a process is a root or descends from it; once in, it stays in."""
+    """Tells whether a process belongs to the run: a root, or a descendant of one.
 
-    def __init__(self, root_pid: int) -> None:
+    What was once counted stays counted, also when its parent has ended.
+
+    Args:
+        root_pid: The process that the run is of.
+        more_roots: Gives further processes that belong to the run, such as a job's launcher.
+    """
+
+    def __init__(self, root_pid: int, more_roots: Callable[[], Collection[int]] = tuple) -> None:
         self._root_pid = root_pid
-        self._known: dict[int, tuple[float, bool]] = {}  # when it started, whether it is in
+        self._more_roots = more_roots
+        self._known_for: frozenset[int] = frozenset()
+        self._known: dict[int, tuple[float, bool]] = {}  # when it started, whether it belongs
 
     def has(self, pid: int) -> bool:
-        """Whether this process is one of the tree; False where it has ended.
+        """Whether a process belongs to the run; False if it has ended.
 
         Raises:
-            OSError: For want of descriptors, say.
+            OSError: For want of descriptors, for example.
         """
+        import psutil  # noqa: PLC0415 - facts import this module, and need no psutil
+
+        roots = frozenset((self._root_pid, *self._more_roots()))
+        if roots != self._known_for:  # a stranger may be another rank's
+            self._known_for = roots
+            self._known = {each: known for each, known in self._known.items() if known[1]}
         try:
             process = psutil.Process(pid)
             started_s = process.create_time()
             known = self._known.get(pid)
-            if known is None or known[0] != started_s:  # else its number was given out anew
-                known = self._known[pid] = (started_s, self._descends(process))
+            if known is None or known[0] != started_s:  # otherwise its number was given out anew
+                known = self._known[pid] = (started_s, _descends(process, roots))
         except psutil.Error:
             self._known.pop(pid, None)
             return False
         return known[1]
 
-    def _descends(self, process: psutil.Process) -> bool:
-        if process.pid == self._root_pid:
-            return True
-        return any(parent.pid == self._root_pid for parent in process.parents())
+
+def _descends(process: psutil.Process, roots: Collection[int]) -> bool:
+    return process.pid in roots or any(parent.pid in roots for parent in process.parents())
 
 
 def find_own_processes(host: Host) -> tuple[OwnProcesses | None, list[str]]:
@@ -77,4 +93,4 @@ def open_own_processes(host: Host) -> OwnProcesses:
                 "this process is in a PID namespace of its own, and the driver reports the host's "
                 "process ids; with the host's (docker run --pid=host) they can be matched"
             )
-    return OwnProcesses(os.getpid() if host.pid is None else host.pid)
+    return OwnProcesses(os.getpid() if host.pid is None else host.pid, host.more_roots)

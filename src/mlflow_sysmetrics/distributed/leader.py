@@ -6,8 +6,6 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-import psutil
-
 from mlflow_sysmetrics.distributed import domain
 from mlflow_sysmetrics.distributed.job import JOB_TAG
 from mlflow_sysmetrics.distributed.nodes import NODES_TAG, describe_node, format_nodes, short_id
@@ -77,6 +75,8 @@ def leader_id(here: str) -> str:
 
     It begins with digits of the host's, so that two on one host can be told from two on several.
     """
+    import psutil  # noqa: PLC0415 - in jobs only: where it is broken, other runs go on
+
     started = f"{os.getpid()} {psutil.Process().create_time()}"
     return f"{short_id(here)}{hashlib.sha256(started.encode()).hexdigest()[:6]}"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import psutil
-
 from mlflow_sysmetrics.distributed.claim import Claim
 
 if TYPE_CHECKING:
+    import psutil
+
     from mlflow_sysmetrics.distributed.job import Job
 
 _STEP_DAEMON = "slurmstepd"
@@ -30,6 +30,8 @@ def launcher_of(job: Job, pid: int | None = None) -> int | None:
         return os.getppid()
     if not job.launcher.is_parent:
         return None
+    import psutil  # noqa: PLC0415 - in jobs only: where it is broken, other runs go on
+
     try:
         ancestors = psutil.Process(pid).parents()
     except psutil.Error:
@@ -42,7 +44,9 @@ def launcher_of(job: Job, pid: int | None = None) -> int | None:
 
 
 def _starts_ranks(ancestor: psutil.Process, job: Job) -> bool | None:
-    """Whether it is the launcher, and no rank or what runs one; None where that cannot be told."""
+    """Whether it is the launcher, and no rank or what runs one; None where that is not known."""
+    import psutil  # noqa: PLC0415 - as above
+
     try:
         if ancestor.name() == _STEP_DAEMON:
             return True

@@ -41,6 +41,16 @@ def test_another_tree_is_another(child: subprocess.Popen[bytes]) -> None:
     assert not own.has(os.getpid())
 
 
+def test_another_rank_is_in_from_when_it_is_known(child: subprocess.Popen[bytes]) -> None:
+    ranks: list[int] = []
+    own = OwnProcesses(child.pid, lambda: ranks)
+    assert not own.has(os.getpid())
+
+    ranks.append(os.getpid())
+
+    assert own.has(os.getpid())
+
+
 def test_who_was_in_stays_in_whoever_becomes_its_parent(
     child: subprocess.Popen[bytes], mocker: MockerFixture
 ) -> None:
