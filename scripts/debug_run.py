@@ -40,7 +40,7 @@ def main() -> int:
     seconds = parser.parse_args().seconds
 
     print(f"{PROVIDERS_VARIABLE}={os.environ.get(PROVIDERS_VARIABLE, '')}")
-    print(f"RunRequest a run for {seconds:g} s; it and a child process keep a core busy each ...\n")
+    print(f"Opening a run for {seconds:g} s; it and a child process keep a core busy each ...\n")
     run = record_run(seconds)
     show(run)
 

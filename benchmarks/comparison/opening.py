@@ -1,4 +1,4 @@
-"""RunRequest and closing a run that does nothing, when others were opened before it."""
+"""Opening and closing a run that does nothing, when others were opened before it."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ import tempfile
 import threading
 from pathlib import Path
 
+from mlflow_sysmetrics.host.descriptors import identity_of
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -41,6 +43,7 @@ class Claim:
         self._address = f"\0mlflow-sysmetrics/{name}"
         self._byte = int(name[:8], 16) >> 1  # Windows takes 31 bits
         self._socket: int | None = None  # a descriptor
+        self._identity: tuple[int, int] | None = None
         self._visitors: list[socket.socket] = []
         self._has_byte = False
 
@@ -93,7 +96,7 @@ class Claim:
 
     def _accept(self) -> socket.socket | None:
         """The next connection; None where there is none now."""
-        if self._socket is None:
+        if self._socket is None or identity_of(self._socket) != self._identity:
             return None
         listening = socket.socket(fileno=os.dup(self._socket))
         listening.setblocking(False)  # noqa: FBT003 - Python's signature
@@ -124,6 +127,7 @@ class Claim:
             bound.close()
             return error.errno != errno.EADDRINUSE
         self._socket = bound.detach()
+        self._identity = identity_of(self._socket)
         _held.add(self)
         return True
 
@@ -142,9 +146,9 @@ class Claim:
         self._has_byte = False
 
     def _close(self) -> None:
-        if self._socket is not None:
-            os.close(self._socket)
-            self._socket = None
+        descriptor, self._socket = self._socket, None
+        if descriptor is not None and identity_of(descriptor) == self._identity:
+            os.close(descriptor)
         while self._visitors:
             self._visitors.pop().close()
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TypeVar
 
+from mlflow_sysmetrics.host.descriptors import identity_of
 from mlflow_sysmetrics.host.errors import unavailable
 from mlflow_sysmetrics.host.files import decode
-from mlflow_sysmetrics.sources import ParseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +29,10 @@ _KERNELS = ("/proc/", "/sys/")
 class KernelFile:
     """A file that stays open between reads, since opening costs more than reading.
 
-    It is opened anew where a read fails: the device was unplugged, the control group removed. A
-    file that is not the kernel's own, as of a recorded host, may be replaced, so it is opened each
-    time. Reads are at a position, not from one, so a forked process does not disturb them.
+    It is opened anew where a read fails (the device was unplugged, the control group removed), or
+    where the program has closed it. A file that is not the kernel's own, as of a recorded host, may
+    be replaced, so it is opened each time. Reads are at a position, not from one, so a forked
+    process does not disturb them.
 
     Args:
         path: The file.
@@ -56,11 +57,13 @@ class KernelFile:
         """
         if self._descriptor is not None:
             try:
-                return self._read_from(self._descriptor)
+                if identity_of(self._descriptor) == self._identity:
+                    return self._read_from(self._descriptor)
             except OSError:
-                self.close()
+                pass
+            self.close()
         descriptor = os.open(self.path, os.O_RDONLY)
-        self._descriptor, self._identity = descriptor, _identity_of(descriptor)
+        self._descriptor, self._identity = descriptor, identity_of(descriptor)
         try:
             content = self._read_from(descriptor)
         except OSError:
@@ -81,16 +84,12 @@ class KernelFile:
             content = self.read()
         except OSError as error:
             raise unavailable(self.path, error) from error
-        try:
-            return parse(content.decode("utf-8", "replace"))
-        except ParseError:
-            self.close()  # in case that the program closed it, and opened another
-            raise
+        return parse(content.decode("utf-8", "replace"))
 
     def close(self) -> None:
         """Close it, unless the program has done so; may be called twice, and read after."""
         descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None and _identity_of(descriptor) == self._identity:
+        if descriptor is not None and identity_of(descriptor) == self._identity:
             os.close(descriptor)
 
     def _read_from(self, descriptor: int) -> bytes:
@@ -99,15 +98,6 @@ class KernelFile:
             piece = os.pread(descriptor, _MOST_BYTES, len(content))
             content += piece
         return content.rstrip(b"\0")
-
-
-def _identity_of(descriptor: int) -> tuple[int, int] | None:
-    """Tells files apart; None where the descriptor is closed."""
-    try:
-        status = os.fstat(descriptor)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def read_kernel_file(path: str) -> bytes:

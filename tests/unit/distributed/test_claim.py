@@ -6,11 +6,15 @@ import subprocess
 import sys
 import tempfile
 import uuid
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mlflow_sysmetrics.distributed import claim
 from mlflow_sysmetrics.distributed.claim import Claim
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HOLDING = """
 import sys, time
@@ -112,3 +116,23 @@ def test_where_there_are_no_locks_every_process_has_it(
 
     assert Claim(name, "run").acquire()
     assert Claim(name, "run").acquire()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux' sockets")
+def test_a_descriptor_that_the_program_closed_and_gave_to_its_own_file_is_left_alone(
+    name: str, tmp_path: Path
+) -> None:
+    """As a daemon does that closes all it finds open."""
+    ours = Claim(name, "run")
+    number = os.dup(0)
+    os.close(number)
+    assert ours.acquire()  # at the lowest number that is free
+    os.close(number)
+    theirs = os.open(tmp_path / "theirs", os.O_WRONLY | os.O_CREAT)
+    assert theirs == number
+
+    assert ours.visitors() == []
+    ours.release()
+
+    assert os.write(theirs, b"a model's weights")
+    os.close(theirs)

@@ -54,7 +54,7 @@ def channel_arguments() -> Any:  # noqa: ANN401 - of a mock
     return registry.Channel.call_args.args  # type: ignore[attr-defined] # a mock
 
 
-# RunRequest and closing
+# Opening and closing
 
 
 def test_a_run_is_recorded_from_its_opening_to_its_close(recorders: list[Mock]) -> None:
