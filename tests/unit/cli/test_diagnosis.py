@@ -167,6 +167,13 @@ def test_an_unknown_name_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "did you mean 'sysmonitor'?" in problem
 
 
+def test_for_a_name_that_is_like_no_other_none_is_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, "sysmetrics,foo")
+
+    (problem,) = diagnose().problems
+    assert problem == f"{SWITCH} names 'foo', which no installed plugin provides"
+
+
 def test_a_refused_setting_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(INTERVAL, "often")
 
