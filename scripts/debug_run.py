@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 try:
     import mlflow
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
     from mlflow_sysmetrics.catalog import METRICS, PREFIX, TAGS
     from mlflow_sysmetrics.cli.diagnosis import Report, diagnose
@@ -41,7 +42,14 @@ def main() -> int:
 
     print(f"{PROVIDERS_VARIABLE}={os.environ.get(PROVIDERS_VARIABLE, '')}")
     print(f"Opening a run for {seconds:g} s; it and a child process keep a core busy each ...\n")
-    run = record_run(seconds)
+    try:
+        run = record_run(seconds)
+    except MlflowException as error:
+        sys.exit(
+            f"MLflow cannot open a run in {mlflow.get_tracking_uri()}: {error}\n"
+            "Set MLFLOW_TRACKING_URI to a tracking server; stores in a database need all of MLflow "
+            "(pip install mlflow)."
+        )
     show(run)
 
     report = diagnose()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mlflow.entities import Run
 
+_LONGEST = 80
 _HEADER = ("metric", "unit", "last", "mean", "peak", "points")
 
 
@@ -44,9 +45,13 @@ def show(run: Run) -> None:
 
 
 def tags_table(tags: Mapping[str, str]) -> str:
-    """One line a tag, in alphabetical order."""
+    """One line a tag, in alphabetical order; what is longer than a line is cut."""
     width = max(map(len, tags), default=0)
-    return "\n".join(f"{key:{width}}  {tags[key]}" for key in sorted(tags))
+    return "\n".join(f"{key:{width}}  {_cut(tags[key])}" for key in sorted(tags))
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= _LONGEST else f"{value[: _LONGEST - 1]}…"
 
 
 def metrics_table(run: Run) -> str:

@@ -139,6 +139,24 @@ class Variable:
         """Value where the variable is not set."""
         return getattr(Settings, self.field)
 
+    @property
+    def default_text(self) -> str:
+        """The same, as a user would write it."""
+        if self.field == "summary":
+            return "the usual values"
+        return shown_value(self.default)
+
+
+def shown_value(value: Any) -> str:  # noqa: ANN401 - of any field
+    """The value of a setting, as a user would write it."""
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
 
 VARIABLES = (
     Variable(
@@ -306,7 +324,7 @@ class Settings:
             origins={each.field: each.name for each in VARIABLES if each.field in values},
             problems=tuple(
                 f"{each.name}={texts[each.field]!r} is not {each.allowed}; "
-                f"using the default, {each.default}"
+                f"using the default, {each.default_text}"
                 for each in refused
             ),
         )

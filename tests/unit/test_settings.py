@@ -110,8 +110,23 @@ def test_a_bad_value_is_said_and_the_default_taken(name: str, text: str) -> None
     assert getattr(found, variable.field) == variable.default
     assert found.origins == {}
     assert found.problems == (
-        f"{name}={text!r} is not {variable.allowed}; using the default, {variable.default}",
+        f"{name}={text!r} is not {variable.allowed}; using the default, {variable.default_text}",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (INTERVAL, "10"),
+        (NODE_ID, "none"),
+        ("MLFLOW_SYSMETRICS_SUMMARY", "the usual values"),
+        ("MLFLOW_SYSMETRICS_GPU_PROFILING", "false"),
+    ],
+)
+def test_the_default_is_said_as_a_user_would_write_it(name: str, shown: str) -> None:
+    (problem,) = Settings.from_env({name: "?"}).problems
+
+    assert problem.endswith(f"; using the default, {shown}")
 
 
 def test_one_bad_value_costs_the_others_nothing() -> None:

@@ -26,12 +26,13 @@ from mlflow_sysmetrics.runs.switch import (
     unknown_providers,
 )
 from mlflow_sysmetrics.sampling.runners import CollectorSet
-from mlflow_sysmetrics.settings import VARIABLES, Settings
+from mlflow_sysmetrics.settings import VARIABLES, Settings, shown_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MLFLOW_SWITCH = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
+_OF_NONE = {"MLFLOW_SYSMETRICS_INCLUDE": "all", "MLFLOW_SYSMETRICS_SUMMARY": "the usual values"}
 _NOT_LOADED = "MLflow did not load its entry point"
 
 
@@ -112,8 +113,8 @@ class Report:
 
 def _as_text(name: str, value: Any) -> str:  # noqa: ANN401 - of any setting
     if value in {None, ()}:
-        return "all" if name == "MLFLOW_SYSMETRICS_INCLUDE" else "(none)"
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+        return _OF_NONE.get(name, "(none)")
+    return shown_value(value)
 
 
 def _provider_rows(providers: dict[str, Provider]) -> list[tuple[str, ...]]:

@@ -66,7 +66,8 @@ from mlflow_sysmetrics.delivery.spool_records import (
     parse_progress,
     parse_record,
 )
-from mlflow_sysmetrics.host.file_helper import NoAnswerError, files_at
+from mlflow_sysmetrics.host.descriptors import identity_of
+from mlflow_sysmetrics.host.file_helper import HERE, NoAnswerError, files_at
 from mlflow_sysmetrics.log.addresses import shown_address
 from mlflow_sysmetrics.sampling.sink import Record
 
@@ -155,9 +156,10 @@ class Spool:
         self.left: int | None = None
         self.is_ours = is_ours
         self._files = files
-        self._descriptor = descriptor
+        self._opened = descriptor
+        self._identity = identity_of(descriptor) if files is HERE else None
         self._size = files.call(spool_calls.file_state, descriptor)[0]
-        self._read_some = _reader(files, descriptor)
+        self._read_some = self._read_at
         self._read_to = 0
         self._unsent_from = 0  # before this offset, all is sent
         self._has_room_to = 0  # up to this size of the file, the folder need not be looked at
@@ -268,6 +270,32 @@ class Spool:
         return self._check is None
 
     @property
+    def _descriptor(self) -> int:
+        """The file's, opened anew where the program has closed it; a helper's is out of its reach.
+
+        Raises:
+            OSError: It cannot be opened again, or there is another file in its place.
+        """
+        if not self._is_open:
+            opened = open_file(str(self.path), of_others=not self.is_ours)
+            if isinstance(opened, str):
+                raise PermissionError(opened)
+            if identity_of(opened) != self._identity:
+                os.close(opened)
+                raise FileNotFoundError(f"{self.path} is another file by now")
+            self._opened = opened
+            lock_file(opened, wait=False, shared=not self.is_ours)
+        return self._opened
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether the descriptor is this file's still."""
+        return self._files is not HERE or identity_of(self._opened) == self._identity
+
+    def _read_at(self, start: int, size: int) -> bytes:
+        return self._files.call(spool_calls.read_at, self._descriptor, start, size)
+
+    @property
     def is_deleted(self) -> bool:
         """Whether someone has deleted the file, which only this process can read then."""
         return self._files.call(spool_calls.file_state, self._descriptor)[1] == 0
@@ -353,7 +381,8 @@ class Spool:
         if owned_files.by_path.get(self.path) is self:
             try:
                 with contextlib.suppress(NoAnswerError):  # it is closed when that answers
-                    self._files.call(os.close, self._descriptor)
+                    if self._is_open:
+                        self._files.call(os.close, self._opened)
             finally:
                 del owned_files.by_path[self.path]
 

@@ -10,6 +10,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.host.commands import find_command
+from mlflow_sysmetrics.host.descriptors import identity_of
 from mlflow_sysmetrics.host.errors import Transient, Unavailable, unavailable
 from mlflow_sysmetrics.host.forks import after_fork_in_child
 from mlflow_sysmetrics.host.outside import start_outside
@@ -45,6 +46,7 @@ class CommandStream:
         self._ended = False
         self._lock = threading.Lock()
         self._group, self._descriptor = _start(command)
+        self._identity = identity_of(self._descriptor)
         try:
             start_thread("command", self._read)
         except RuntimeError as error:  # the interpreter is shutting down
@@ -79,14 +81,16 @@ class CommandStream:
         """Keep the latest line. A thread runs this, since nothing else may wait for the command."""
         part = b""
         with contextlib.suppress(OSError):
-            while len(part) <= _LINE_BYTES and (chunk := os.read(self._descriptor, 65536)):
+            while len(part) <= _LINE_BYTES and self._is_ours:
+                if not (chunk := os.read(self._descriptor, 65536)):
+                    break
                 *lines, part = (part + chunk).split(b"\n")
                 if lines:
                     with self._lock:
                         self._latest = lines[-1]
         with self._lock:
             self._ended = True
-        os.close(self._descriptor)
+        self._close()
 
     def after_fork_in_child(self) -> None:
         """Close what the parent reads."""
@@ -94,7 +98,16 @@ class CommandStream:
         if not self._ended:
             self._ended = True
             self._latest = None
+            self._close()
+
+    def _close(self) -> None:
+        if self._is_ours:
             os.close(self._descriptor)
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether the descriptor is the pipe's still: the program may have closed that."""
+        return identity_of(self._descriptor) == self._identity
 
 
 def _start(command: Sequence[str]) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from mlflow_sysmetrics.host.descriptors import identity_of
 from mlflow_sysmetrics.host.forks import after_fork_in_child
 from mlflow_sysmetrics.host.helper_program import LENGTH_BYTES, framed, unframed
 from mlflow_sysmetrics.host.mounts import mount_of
@@ -109,6 +110,7 @@ class FileHelper:
         self._asked = self._answered = 0
         self._asked_s = 0.0
         self._descriptor, self.pid = _start()
+        self._identity = identity_of(self._descriptor)
 
     def call(self, function: Callable[..., _T], *arguments: Any, **options: Any) -> _T:  # noqa: ANN401 - as above
         """Call a function in the helper, and return or raise what it does."""
@@ -148,7 +150,13 @@ class FileHelper:
         """Close the socket, which ends the process; may be called twice."""
         if not self.has_ended:
             self.has_ended = True
-            os.close(self._descriptor)
+            if self._is_ours:
+                os.close(self._descriptor)
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether the descriptor is the socket's still: the program may have closed that."""
+        return identity_of(self._descriptor) == self._identity
 
     def _await(self, deadline_s: float) -> object:
         """The answer to the last request.
@@ -170,6 +178,8 @@ class FileHelper:
 
     def _pump(self, deadline_s: float) -> None:
         """Send and receive a piece."""
+        if not self._is_ours:
+            self.close()
         if self.has_ended:
             raise self._broken()
         wanted = select.POLLIN | (select.POLLOUT if self._to_send else 0)

@@ -43,9 +43,9 @@ def _unknown(listed: str) -> tuple[str, ...]:
     known = sorted(installed | {SYSMETRICS, SYSMONITOR})
     sentences = []
     for name in sorted(names - set(known)):
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        nearest = difflib.get_close_matches(name, known, n=1)
         sentences.append(
-            f"{PROVIDERS_VARIABLE} names {name!r}, which no installed plugin provides; "
-            f"did you mean {nearest!r}?"
+            f"{PROVIDERS_VARIABLE} names {name!r}, which no installed plugin provides"
+            + (f"; did you mean {nearest[0]!r}?" if nearest else "")
         )
     return tuple(sentences)

@@ -10,6 +10,7 @@ from mlflow_sysmetrics.cli import diagnosis
 from mlflow_sysmetrics.cli.diagnosis import diagnose
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.spool import Spool
+from mlflow_sysmetrics.distributed import given
 from mlflow_sysmetrics.host.errors import Unavailable
 from mlflow_sysmetrics.plugin import monitor_patch
 from mlflow_sysmetrics.plugin.providers import SysMetricsRunContextProvider
@@ -40,6 +41,8 @@ def _usual_host(monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture, tmp_path
     """A host without GPU, variables, or unsent samples, and an MLflow that has loaded us."""
     for name in (SWITCH, MLFLOW_SWITCH, *(variable.name for variable in VARIABLES)):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.setattr(given._Given, "is_seen", False)  # as another test may have left it
     mocker.patch.object(settings, "_default_spool_folder", return_value=tmp_path)
     collector = mocker.Mock(spec=["collect", "close"])
     collector.collect.return_value = {}
@@ -165,6 +168,13 @@ def test_an_unknown_name_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
 
     (problem,) = diagnose().problems
     assert "did you mean 'sysmonitor'?" in problem
+
+
+def test_for_a_name_that_is_like_no_other_none_is_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, "sysmetrics,foo")
+
+    (problem,) = diagnose().problems
+    assert problem == f"{SWITCH} names 'foo', which no installed plugin provides"
 
 
 def test_a_refused_setting_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

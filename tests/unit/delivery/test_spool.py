@@ -4,8 +4,10 @@ import errno
 import json
 import os
 import stat
+import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +28,14 @@ from mlflow_sysmetrics.delivery.spool import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pytest_mock import MockerFixture
 
 ADDRESS = RunAddress("1234", "http://somewhere", "system/node-3/")
 ALL = 10**9
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="daemons are POSIX'")
 
 
 @pytest.fixture
@@ -503,6 +507,62 @@ def test_a_write_in_pieces_is_a_whole_write(spool: Spool, mocker: MockerFixture)
     spool.append(samples(range(10)))
 
     assert steps_of(adopted(spool)) == list(range(10))
+
+
+# A program that closes all descriptors that it finds, as daemons do
+
+
+@pytest.fixture
+def theirs(spool: Spool, tmp_path: Path) -> Iterator[Path]:
+    """A file of the program's own, longer than the spool file, at the number that this had."""
+    spool.append(samples(range(3)))
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(100_000))
+    number = spool._opened
+    opened = os.open(path, os.O_RDWR)
+    os.dup2(opened, number)
+    os.close(opened)
+    yield path
+    with suppress(OSError):
+        os.close(number)
+
+
+@POSIX
+def test_what_the_program_opens_in_place_of_a_file_is_neither_written_to_nor_cut(
+    spool: Spool, theirs: Path
+) -> None:
+    spool.append(samples(range(3, 6)))
+
+    assert theirs.read_bytes() == bytes(100_000)
+    assert steps_of(spool) == [0, 1, 2, 3, 4, 5]
+    assert steps_of(adopted(spool)) == [0, 1, 2, 3, 4, 5]
+
+
+@POSIX
+def test_what_the_program_opens_in_place_of_a_file_is_not_closed(
+    spool: Spool, theirs: Path
+) -> None:
+    number = spool._opened
+
+    spool.release()
+
+    assert os.fstat(number).st_ino == theirs.stat().st_ino
+
+
+@POSIX
+def test_a_file_that_the_program_closed_and_someone_exchanged_is_left_alone(
+    spool: Spool, theirs: Path
+) -> None:
+    other = spool.path.with_name("other")
+    other.write_text("another's")
+    other.chmod(0o600)
+    other.replace(spool.path)
+
+    with pytest.raises(FileNotFoundError, match="another file by now"):
+        spool.append(samples(range(3, 6)))
+
+    assert spool.path.read_text() == "another's"
+    assert theirs.read_bytes() == bytes(100_000)
 
 
 def test_a_mark_that_cannot_be_written_costs_nothing(spool: Spool, mocker: MockerFixture) -> None:

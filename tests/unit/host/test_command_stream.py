@@ -229,3 +229,22 @@ def test_the_command_ends_with_this_process_though_forked_children_live_on(
         assert not is_gone(worker)
     finally:
         os.kill(worker, signal.SIGKILL)
+
+
+def test_what_the_program_opens_in_place_of_the_pipe_is_neither_read_nor_closed(
+    tmp_path: Path,
+) -> None:
+    """As a daemon does that closes all it finds open."""
+    (tmp_path / "theirs").write_text("a model's weights")
+    theirs = os.open(tmp_path / "theirs", os.O_RDONLY)
+    stream = CommandStream(["sh", "-c", "while echo 1; do sleep 0.05; done"])
+    number = stream._descriptor
+    next_line(stream)
+    os.dup2(theirs, number)
+    os.close(theirs)
+
+    eventually(lambda: has_ended(stream))
+    stream.close()
+
+    assert os.read(number, 100) == b"a model's weights"
+    os.close(number)

@@ -297,3 +297,21 @@ except SpoolError as error:
     return subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True
     ).stdout.strip()
+
+
+def test_what_the_program_opens_in_place_of_the_socket_is_neither_written_to_nor_closed(
+    helper: FileHelper, tmp_path: Path
+) -> None:
+    """As a daemon does that closes all it finds open."""
+    (tmp_path / "theirs").write_text("a model's weights")
+    theirs = os.open(tmp_path / "theirs", os.O_RDWR)
+    number = helper._descriptor
+    os.dup2(theirs, number)
+    os.close(theirs)
+
+    with pytest.raises(OSError, match="has ended"):
+        helper.call(read_space, str(tmp_path))
+    helper.close()
+
+    assert os.read(number, 100) == b"a model's weights"
+    os.close(number)
