@@ -173,7 +173,7 @@ def test_a_host_that_could_not_reach_the_server_joins_a_run_that_opened_late(
     assert statuses(training) == [0, 0]
 
 
-def test_a_host_without_a_store_says_so_and_trains_on(training: Training) -> None:
+def test_a_host_whose_server_does_not_answer_trains_on(training: Training) -> None:
     training.start(ranks(0), A)
     training.start(ranks(1), B, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{free_port()}")
     training.wait_for_points("0", count=8)
