@@ -23,7 +23,7 @@ import psutil
 
 TOLD = Path(os.environ["TOLD"])
 _NUMBERS = ("RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
-_MEGABYTES = 2**20
+_MEGABYTE = 1_000_000
 
 
 def own_rank() -> int:
@@ -64,7 +64,7 @@ def _tree(root: psutil.Process) -> dict[str, Any]:
     family = [root, *root.children(recursive=True)]
     return {
         "processes": len(family),
-        "rss_megabytes": sum(each.memory_info().rss for each in family) / _MEGABYTES,
+        "rss_megabytes": sum(each.memory_info().rss for each in family) / _MEGABYTE,
         "time_s": time.time(),
     }
 
@@ -84,7 +84,7 @@ def tell(name: str, what: object) -> None:
 def main() -> None:
     """Train."""
     rank = own_rank()
-    ballast = os.urandom((rank + 1) * 20 * _MEGABYTES)
+    ballast = os.urandom((rank + 1) * 20 * _MEGABYTE)
     later_s = float(os.environ.get("OPENS_AFTER_S", "0"))
     if rank == 0:
         time.sleep(later_s)
