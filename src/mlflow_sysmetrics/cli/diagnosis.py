@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from mlflow_sysmetrics.accelerators.facts import why_no_gpu_metrics
 from mlflow_sysmetrics.cli.tables import text_table
 from mlflow_sysmetrics.delivery.spool import own_spool_files
+from mlflow_sysmetrics.delivery.spool_folder import why_not_writable
 from mlflow_sysmetrics.distributed.description import describe_job
 from mlflow_sysmetrics.facts import host_tags
+from mlflow_sysmetrics.host.file_helper import files_at
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.log.isolation import Isolated
 from mlflow_sysmetrics.plugin import monitor_patch
@@ -151,7 +153,7 @@ def diagnose() -> Report:
         },
         is_vetoed=_is_vetoed(),
         notes=(*_notes(providers, settings), *source_notes),
-        problems=(*unknown_providers(), *settings.problems, *_problems(providers)),
+        problems=(*unknown_providers(), *settings.problems, *_problems(providers, settings)),
     )
 
 
@@ -235,7 +237,7 @@ def _is_vetoed() -> bool:
     return os.environ.get(_MLFLOW_SWITCH, "").lower() in {"false", "0"}
 
 
-def _problems(providers: dict[str, Provider]) -> Iterator[str]:
+def _problems(providers: dict[str, Provider], settings: Settings) -> Iterator[str]:
     for name, provider in providers.items():
         if not provider.switched_on:
             continue
@@ -243,3 +245,11 @@ def _problems(providers: dict[str, Provider]) -> Iterator[str]:
             yield f"{name} is switched on but not installed: pip install mlflow-sysmetrics"
         if provider.detached is not None:
             yield f"{name} is switched on but not attached: {provider.detached}"
+    folder = settings.spool_folder
+    if folder is not None and providers[SYSMONITOR].switched_on:
+        with Isolated():  # a file system that hangs; the run's own warning says so
+            if reason := files_at(str(folder)).call(why_not_writable, str(folder)):
+                yield (
+                    f"samples are lost if a run ends while its tracking server is away: {reason}; "
+                    "set MLFLOW_SYSMETRICS_SPOOL_DIR to a folder that can be written to"
+                )

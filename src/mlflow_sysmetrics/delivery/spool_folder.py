@@ -239,6 +239,18 @@ def list_files(folder: str) -> list[tuple[str, float, int, str]]:
     return sorted(found, key=lambda each: each[1::-1])
 
 
+def why_not_writable(folder: str) -> str | None:
+    """Why no file can be made in a folder, which may have to be made first; None if one can."""
+    place = Path(folder)
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        return f"{place} is not a folder"
+    if not os.access(place, os.W_OK | os.X_OK):
+        return f"{place} cannot be written to"
+    return None
+
+
 def shown(path: Path) -> str:
     """A path that others may have named, fit to be shown in a terminal."""
     return "".join(char if char.isprintable() else "\ufffd" for char in str(path))

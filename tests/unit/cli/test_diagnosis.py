@@ -163,6 +163,20 @@ def test_it_tells_which_facts_failed(monkeypatch: pytest.MonkeyPatch, host_tags:
 # Problems
 
 
+def test_a_folder_in_which_samples_cannot_be_kept_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MLFLOW_RUN_CONTEXT_PROVIDER", "sysmonitor")
+    monkeypatch.setenv("MLFLOW_SYSMETRICS_SPOOL_DIR", str(tmp_path / "file" / "spool"))
+
+    (problem,) = diagnose().problems
+
+    assert f"{tmp_path / 'file'} is not a folder" in problem
+    monkeypatch.setenv("MLFLOW_SYSMETRICS_SPOOL_DIR", str(tmp_path / "new" / "spool"))
+    assert diagnose().problems == ()
+
+
 def test_an_unknown_name_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SWITCH, "sysmetrics,sysmonitr")
 
