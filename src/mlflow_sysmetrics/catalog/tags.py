@@ -240,7 +240,8 @@ TAGS = (
     Tag(
         "sys.findings",
         "What was wrong with the run, the worst first: ids of findings, `!` before a critical one, "
-        "those of mere interest after `info:`; `none` where nothing was found.",
+        "those of mere interest after `info:`; `none` where nothing was found, "
+        "`none (too short for most)` where the run was too short for most rules.",
         "!gpu-idle, cpu-bound-input; info: cpu-overprovisioned",
         source="the samples",
         absent="where findings are off, or none could be judged",

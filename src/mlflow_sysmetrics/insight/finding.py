@@ -20,6 +20,10 @@ class NotJudged(Exception):  # noqa: N818 - an answer of a rule, not an error
     """The rule lacks what it needs; the message says what."""
 
 
+class TooShort(NotJudged):
+    """The run has too few samples for the rule, or did not last long enough."""
+
+
 @dataclass(frozen=True)
 class Waste:
     """What was paid for and not used.
@@ -99,11 +103,13 @@ class Judgement:
         findings: The worst first.
         not_judged: Why a rule could not be judged, by its id.
         judged: Ids of the rules that could.
+        too_short: Ids of the rules for which the run was too short.
     """
 
     findings: tuple[Finding, ...] = ()
     not_judged: Mapping[str, str] = field(default_factory=dict)
     judged: tuple[str, ...] = ()
+    too_short: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[Finding, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.insight.finding import SEVERITIES, Finding, Judgement, NotJudged
+from mlflow_sysmetrics.insight.finding import SEVERITIES, Finding, Judgement, NotJudged, TooShort
 from mlflow_sysmetrics.insight.rules import RULES
 from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.settings import matches_any
@@ -29,6 +29,7 @@ def judge(run: RunView, exclude: tuple[str, ...] = (), rules: Sequence[Rule] = R
     findings: list[Finding] = []
     not_judged: dict[str, str] = {}
     judged = []
+    too_short = []
     for rule in rules:
         if matches_any(rule.id, exclude) or not (run.has_ended or rule.is_live):
             continue
@@ -39,6 +40,8 @@ def judge(run: RunView, exclude: tuple[str, ...] = (), rules: Sequence[Rule] = R
             finding = rule.judge(run)
         except NotJudged as reason:
             not_judged[rule.id] = str(reason)
+            if isinstance(reason, TooShort):
+                too_short.append(rule.id)
             continue
         except Exception as error:  # noqa: BLE001 - each part fails alone
             logger.debug("rule %s: %r", rule.id, error)
@@ -47,7 +50,7 @@ def judge(run: RunView, exclude: tuple[str, ...] = (), rules: Sequence[Rule] = R
         judged.append(rule.id)
         if finding is not None:
             findings.append(finding)
-    return Judgement(tuple(worst_first(findings)), not_judged, tuple(judged))
+    return Judgement(tuple(worst_first(findings)), not_judged, tuple(judged), tuple(too_short))
 
 
 def is_of_host(rule_id: str) -> bool:

@@ -156,7 +156,7 @@ class RunObserver(Observer):
             return Notes()
         tags = {}
         if judgement is not None and judgement.judged:
-            tags[FINDINGS_TAG] = tag_text(judgement.findings)
+            tags[FINDINGS_TAG] = tag_text(judgement.findings, is_short=bool(judgement.too_short))
         earlier = self._subject.earlier()
         part = part_of(run, judgement, self._settings.summary)
         if earlier is not None and earlier.part is not None:

@@ -19,6 +19,9 @@ _VERSION = "1:"
 _MAX_JSON_LENGTH = 1_000_000  # of a tag that someone may have tampered with
 _COARSEST = 16
 
+_ADDED = {"gpu/power_usage_watts"}
+"""What nodes use at the same time, so that the whole job's mean is the sum of theirs."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -99,7 +102,17 @@ def together(parts: Iterable[Part]) -> Part:
 def beside(parts: Iterable[Part]) -> Part:
     """What several nodes did at the same time as one."""
     all_parts = list(parts)
-    return replace(together(all_parts), duration_s=max(part.duration_s for part in all_parts))
+    whole = together(all_parts)
+    statistics = {
+        key: replace(each, mean=sum(_means(all_parts, key))) if key in _ADDED else each
+        for key, each in whole.statistics.items()
+    }
+    longest_s = max(part.duration_s for part in all_parts)
+    return replace(whole, statistics=statistics, duration_s=longest_s)
+
+
+def _means(parts: Iterable[Part], key: str) -> Iterable[float]:
+    return (part.statistics[key].mean for part in parts if key in part.statistics)
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

@@ -128,13 +128,18 @@ def _usual(part: Part, run: RunView, judgement: Judgement | None) -> Iterable[tu
         "gpu_hours": part.gpu_hours,
         "gpu_hours_wasted": part.gpu_hours_wasted,
     }
-    if judgement is not None and judgement.judged:
+    if judgement is not None and judgement.judged and _is_telling(judgement):
         of_run["findings"] = len(judgement.warnings)
     for each in SUMMARY:
         if not any(key in part.statistics for key in each.unless):
             value = _of_metric(each, part, run) if each.metric else of_run.get(each.name)
             if value is not None:
                 yield each.name, value
+
+
+def _is_telling(judgement: Judgement) -> bool:
+    """Whether the number of findings says something: 0 of a short run would read as all well."""
+    return bool(judgement.warnings) or not judgement.too_short
 
 
 def _of_metric(each: SummaryValue, part: Part, run: RunView) -> float | None:

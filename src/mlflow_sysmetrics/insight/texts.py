@@ -15,17 +15,22 @@ if TYPE_CHECKING:
 NOTHING = "none"
 """The tag of a run of which rules were asked and found nothing."""
 
+NOTHING_IN_SHORT = "none (too short for most)"
+"""The same where the run was too short for the rules on means and trends."""
 
-def tag_text(findings: Sequence[Finding]) -> str:
+
+def tag_text(findings: Sequence[Finding], *, is_short: bool = False) -> str:
     """For the tag `sys.findings`: `!gpu-idle, cpu-bound-input; info: memory-overprovisioned`.
 
     Args:
         findings: The worst first.
+        is_short: Whether the run was too short for some rules.
     """
     warnings = _ids(each for each in findings if each.is_warning)
     remarks = _ids(each for each in findings if not each.is_warning)
+    nothing = NOTHING_IN_SHORT if is_short else NOTHING
     parts = [", ".join(warnings), "info: " + ", ".join(remarks) if remarks else ""]
-    return clean("; ".join(part for part in parts if part) or NOTHING, MAX_TAG_LENGTH)
+    return clean("; ".join(part for part in parts if part) or nothing, MAX_TAG_LENGTH)
 
 
 def _ids(findings: Iterable[Finding]) -> list[str]:

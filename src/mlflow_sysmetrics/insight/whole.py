@@ -60,7 +60,7 @@ def answers(views: Sequence[RunView], settings: Settings) -> Answers:
     summary = summarize(part, views[0], judgement, settings.summary) if settings.has_summary else {}
     tags = {}
     if judgement is not None and judgement.judged:
-        tags[FINDINGS_TAG] = tag_text(judgement.findings)
+        tags[FINDINGS_TAG] = tag_text(judgement.findings, is_short=bool(judgement.too_short))
     if summary:
         tags[SUMMARY_TAG] = RECOMPUTED
         tags[STATISTICS_TAG] = part.to_text()
@@ -79,10 +79,12 @@ def _together(views: Sequence[RunView], judgements: Sequence[Judgement]) -> Judg
 def _with(one: Judgement, other: Judgement) -> Judgement:
     judged = tuple(dict.fromkeys((*one.judged, *other.judged)))
     not_judged = {**one.not_judged, **other.not_judged}
+    too_short = dict.fromkeys((*one.too_short, *other.too_short))
     return Judgement(
         tuple(worst_first((*one.findings, *other.findings))),
         {rule: why for rule, why in not_judged.items() if rule not in judged},
         judged,
+        tuple(rule for rule in too_short if rule not in judged),
     )
 
 

@@ -62,6 +62,16 @@ def test_nodes_beside_each_other_take_the_time_of_the_longest() -> None:
     assert whole.statistics[SHARE].mean == pytest.approx(28.0)
 
 
+def test_the_power_of_nodes_is_the_sum_of_their_means() -> None:
+    key = "gpu/power_usage_watts"
+
+    whole = beside(
+        (part_of({key: [300.0, 500.0]}), part_of({key: [100.0]}), part_of({SHARE: [1.0]}))
+    )
+
+    assert whole.statistics[key].mean == pytest.approx(500.0)
+
+
 def test_a_tag_is_never_too_long() -> None:
     many = {
         f"gpu_{number}_power_usage_watts": [1.07**step * (1 + number) for step in range(300)]

@@ -6,7 +6,7 @@ from itertools import pairwise
 from statistics import mean
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlflow_sysmetrics.insight.finding import NotJudged
+from mlflow_sysmetrics.insight.finding import NotJudged, TooShort
 from mlflow_sysmetrics.insight.thresholds import LIMITS
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def check_long_enough(run: RunView) -> None:
         NotJudged: It is too short.
     """
     if run.samples < LIMITS.min_samples or run.duration_s < LIMITS.min_duration * 60:
-        raise NotJudged(
+        raise TooShort(
             f"it takes {LIMITS.min_samples:g} samples and {LIMITS.min_duration:g} minutes"
         )
 
