@@ -85,6 +85,8 @@ class RunSearch:
         self._store: _Server | _Client | None = None
         self._widely_s: float | None = None
         self._found_in: set[str] = set()  # experiments
+        self._has_found = False  # by the last search
+        self._ids: dict[str, str] = {}  # of experiments, by name
 
     def find(self, key: str) -> list[FoundRun]:
         """The open runs of a job, those that started last first.
@@ -107,7 +109,9 @@ class RunSearch:
     def _find(self, key: str, store: _Server | _Client) -> list[FoundRun]:
         experiment_ids = self._named_experiments(store)
         now_s = time.monotonic()
-        is_wide_due = self._widely_s is None or now_s - self._widely_s > _WIDE_SEARCH_APART_S
+        is_wide_due = not self._has_found and (
+            self._widely_s is None or now_s - self._widely_s > _WIDE_SEARCH_APART_S
+        )
         self.experiments = "the experiments that are named"
         if not experiment_ids or is_wide_due:
             self._widely_s = now_s
@@ -118,6 +122,7 @@ class RunSearch:
         query = f"tags.`{JOB_TAG}` LIKE '{key}.%' and attributes.status = 'RUNNING'"
         found = store.search(list(dict.fromkeys(experiment_ids)), query)
         self._found_in.update(run.experiment_id for run in found)
+        self._has_found = bool(found)
         return found
 
     def _named_experiments(self, store: _Server | _Client) -> list[str]:
@@ -129,7 +134,8 @@ class RunSearch:
         if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
             named.append(experiment_id)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
-        if name and (by_name := store.experiment(name)):
+        if name and (by_name := self._ids.get(name) or store.experiment(name)):
+            self._ids[name] = by_name
             named.append(by_name)
         return named
 

@@ -41,6 +41,7 @@ class HostSampling:
 
     def __init__(self, job: Job, collectors: CollectorSet | None = None) -> None:
         self.here = domain.sampling_domain(Host())
+        self._job = job
         self._roots = RankRoots(job, self.here)
         self._collectors = collectors or CollectorSet(Host(more_roots=self._roots.pids))
         self._is_held = False
@@ -61,6 +62,7 @@ class HostSampling:
             resumed=True,
             collectors=self._collectors,
             is_of_other_host=True,
+            has_own_keys=number == self._job.node,
         )
         return registry.open_run(request)
 

@@ -9,7 +9,7 @@ from mlflow_sysmetrics.sampling.sink import Sink
 if TYPE_CHECKING:
     from mlflow_sysmetrics.sampling.sink import Record
 
-PACE_MS = 15_000
+PACE_MS = 20_000
 """With what it asks beside that, a host so makes fewer than one request in 10 seconds."""
 
 

@@ -66,6 +66,8 @@ class RunRequest:
         tags: Set as the run opens.
         is_of_other_host: Whether a process of another host opened it, so that the host's tags are
             that host's.
+        has_own_keys: Whether no other host can log under the same keys, since the launcher has
+            numbered the hosts.
     """
 
     run_id: str
@@ -78,6 +80,7 @@ class RunRequest:
     poll_status: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
     is_of_other_host: bool = False
+    has_own_keys: bool = False
 
     @property
     def key(self) -> tuple[str, str, CollectorSet | None]:
@@ -267,7 +270,7 @@ class OpenRuns:
             address,
             folder,
             _tags(opening),
-            self._own_prefix(opening) if opening.resumed else None,
+            self._own_prefix(opening) if opening.resumed and not opening.has_own_keys else None,
         )
         on_end = partial(self.end, run) if opening.poll_status else None
         channel = Channel(self._uploader(opening, folder), stream, on_end)

@@ -76,6 +76,26 @@ def test_an_experiment_that_is_named_is_searched(uri: str, monkeypatch: pytest.M
             assert [run.run_id for run in search.find(KEY)] == [run_id]
 
 
+def test_the_id_of_an_experiment_is_asked_for_once(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    MlflowClient(uri).create_experiment("mine")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    real = MlflowClient.get_experiment_by_name
+
+    def ask(client: MlflowClient, name: str) -> object:
+        asked.append(name)
+        return real(client, name)
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", ask)
+    search = RunSearch(uri)
+    for _ in range(3):
+        search.find(KEY)
+
+    assert asked == ["mine"]
+
+
 def test_without_a_name_the_experiments_changed_last_are_searched_once_a_minute(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
