@@ -57,19 +57,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Take the pictures of the documentation.")
     parser.add_argument("folder", type=Path, help="where to")
     parser.add_argument(
-        "--findings",
+        "--store",
         metavar="URI",
-        help="only take the picture of findings, of a store with trainings that have some, in its "
-        "experiment `findings`: trainings of five minutes or more",
+        help="only take the pictures of what is in a store: trainings of five minutes or more in "
+        "its experiment `findings`, and one on two hosts in `two-nodes`",
     )
     options = parser.parse_args()
     folder: Path = options.folder.resolve()
-    if options.findings is not None:
-        with (
-            tempfile.TemporaryDirectory() as work,
-            _server(Path(work), options.findings) as address,
-        ):
+    if options.store is not None:
+        with tempfile.TemporaryDirectory() as work, _server(Path(work), options.store) as address:
             _photograph_findings(address, folder)
+            _photograph_nodes(address, folder)
         return
     with tempfile.TemporaryDirectory() as work, _server(Path(work)) as address:
         environ = _ENVIRON | {"MLFLOW_TRACKING_URI": address}
@@ -139,7 +137,8 @@ def _photograph(address: str, folder: Path) -> None:
 def _photograph_findings(address: str, folder: Path) -> None:
     """The table of runs, those with most findings first."""
     experiment = MlflowClient(address).get_experiment_by_name("findings")
-    assert experiment is not None  # noqa: S101 - for the type checker; the user names the store
+    if experiment is None:
+        return
     by = quote("metrics.`system/summary/findings`", safe="")
     with MlflowUi(address) as ui:
         ui.resize(1500, 780)
@@ -153,6 +152,23 @@ def _photograph_findings(address: str, folder: Path) -> None:
             "system/summary/process_memory_pss_megabytes_max",
         )
         _keep(folder / "findings.png", _small(ui.picture()))
+
+
+def _photograph_nodes(address: str, folder: Path) -> None:
+    """The charts of the newest run on two hosts."""
+    client = MlflowClient(address)
+    experiment = client.get_experiment_by_name("two-nodes")
+    if experiment is None:
+        return
+    run = client.search_runs([experiment.experiment_id], max_results=1)[0]
+    page = f"experiments/{experiment.experiment_id}/runs/{run.info.run_id}/system-metrics?{_FACE}"
+    with MlflowUi(address) as ui:
+        ui.resize(1400, 1100)
+        ui.open(page, "system/node_")
+        ui.wait_for_charts(1)
+        ui.search_charts("node_[01]/process/(cpu_utilization|memory_rss|num_p)")
+        ui.wait_for_charts(6)
+        _keep(folder / "two-nodes.png", _small(ui.picture()))
 
 
 def _small(png: bytes) -> bytes:

@@ -193,7 +193,7 @@ def test_mpirun_on_two_hosts_shows_each_of_them(training: Training) -> None:
     assert_shows(run, "0", launcher_on(A, ranks))
     assert_shows(run, "1", launcher_on(B, ranks))
     assert run.status == "FINISHED"
-    assert [outcome.exit_status for outcome in training.outcomes] == [0]
+    assert [outcome.exit_status for outcome in training.outcomes] == [0, 0]
 
 
 def test_ray_train_shows_its_workers_and_nobody_elses(training: Training) -> None:

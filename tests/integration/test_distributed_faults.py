@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+from mlflow import MlflowClient
 
 from fakes.waiting import eventually
 from integration.gate import Answer, everything
@@ -229,6 +230,8 @@ def test_of_two_jobs_with_one_address_the_second_joins_none(start: StartTraining
 def test_jobs_of_two_users_with_one_address_keep_apart(start: StartTraining) -> None:
     first = start(MASTER_PORT="29500", RUN_NAME="first")
     second = start(MASTER_PORT="29500", MLFLOW_EXPERIMENT_NAME=first.experiment, RUN_NAME="second")
+    # Not by both at once, of which MLflow lets one fail.
+    MlflowClient(first.launcher.tracking_uri).create_experiment(first.experiment)
     for node, host in enumerate((A, B)):
         first.start(ranks(node, run_id="none"), host)
         second.start(as_user(1234, ranks(node, run_id="none")), f"{host}-of-another")
