@@ -7,10 +7,11 @@ behalf of others, in other threads or between our calls, is left alone.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from mlflow_sysmetrics.host.forks import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +41,7 @@ class _OurCalls(logging.Filter):
 
 _our_calls = _OurCalls()
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_our_calls.after_fork_in_child)
+after_fork_in_child(_our_calls.after_fork_in_child)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from mlflow_sysmetrics.host.threads import start_thread
 from mlflow_sysmetrics.log import logger
 
 if TYPE_CHECKING:
@@ -38,14 +39,10 @@ class SpoolWriter:
         """
         with self._condition:
             if self._thread is None or not self._thread.is_alive():
-                thread = threading.Thread(
-                    target=self._run, name="mlflow-sysmetrics-spool", daemon=True
-                )
                 try:
-                    thread.start()
+                    self._thread = start_thread("spool", self._run)
                 except RuntimeError:
                     return False
-                self._thread = thread
             self._jobs[job] = None
             return True
 

@@ -59,7 +59,7 @@ def open_store(address: RunAddress, limits: Limits | None = None) -> RunStore:
     Raises:
         StoreFailed: It cannot be reached.
     """
-    with _calling_mlflow(address.tracking_uri):
+    with calling_mlflow(address.tracking_uri):
         client = MlflowClient(address.tracking_uri)
         store = client._tracking_client.store  # noqa: SLF001 - the client shows it nowhere else
     # A plugin's own way to log, if it has one, is left to it.
@@ -69,7 +69,7 @@ def open_store(address: RunAddress, limits: Limits | None = None) -> RunStore:
 
 
 @contextmanager
-def _calling_mlflow(tracking_uri: str) -> Iterator[None]:
+def calling_mlflow(tracking_uri: str) -> Iterator[None]:
     """Call MLflow, with its loggers quiet; raises what its exceptions mean to delivery.
 
     Raises:
@@ -111,12 +111,12 @@ class ClientRunStore:
         ]
         run_tags = [RunTag(key, value) for key, value in tags.items()]
         # Else MLFLOW_ENABLE_ASYNC_LOGGING would hand it to a queue that the run's end shuts.
-        with _calling_mlflow(self._tracking_uri):
+        with calling_mlflow(self._tracking_uri):
             self._client.log_batch(self._run_id, metrics=metrics, tags=run_tags, synchronous=True)
 
     def read(self) -> RunState:
         """See `RunStore`."""
-        with _calling_mlflow(self._tracking_uri):
+        with calling_mlflow(self._tracking_uri):
             run = self._client.get_run(self._run_id)
         # Public accessors give values without steps; MLflow's own monitor reads it so, too.
         metrics = run.data._metric_objs  # noqa: SLF001 - as said
@@ -133,6 +133,6 @@ class ClientRunStore:
 
     def timestamps(self, key: str) -> frozenset[int]:
         """See `RunStore`."""
-        with _calling_mlflow(self._tracking_uri):
+        with calling_mlflow(self._tracking_uri):
             history = self._client.get_metric_history(self._run_id, self._prefix + key)
         return frozenset(metric.timestamp for metric in history)

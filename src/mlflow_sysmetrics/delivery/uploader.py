@@ -15,6 +15,7 @@ from mlflow_sysmetrics.delivery.run_store import Limits, RunNotFound
 from mlflow_sysmetrics.delivery.schedule import LONGEST_PAUSE_S, Action, Do, Schedule, Sequel, Task
 from mlflow_sysmetrics.delivery.tracking import open_store
 from mlflow_sysmetrics.host.forks import CallLock, ForkOrder, hold_during_fork
+from mlflow_sysmetrics.host.threads import start_thread
 from mlflow_sysmetrics.log import logger, warn_once
 from mlflow_sysmetrics.log.addresses import shown_address, shown_text
 from mlflow_sysmetrics.sampling.sink import SAVE_TIMEOUT_S
@@ -73,11 +74,7 @@ class Uploader:
         """Begin to send a stream; returns at once. See `Channel`."""
         with self._condition:
             if self._thread is None or not self._thread.is_alive():
-                thread = threading.Thread(
-                    target=self._run, name="mlflow-sysmetrics-uploader", daemon=True
-                )
-                thread.start()
-                self._thread = thread
+                self._thread = start_thread("uploader", self._run)
             task = self._schedule.add(stream, self._now(), on_end)
             self.backlog.add(stream)
             self._condition.notify_all()

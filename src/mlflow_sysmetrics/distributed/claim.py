@@ -17,6 +17,7 @@ import threading
 from pathlib import Path
 
 from mlflow_sysmetrics.host.descriptors import identity_of
+from mlflow_sysmetrics.host.forks import after_fork_in_child
 
 if sys.platform == "win32":
     import msvcrt
@@ -228,5 +229,4 @@ def _forget_all() -> None:
     _locked_bytes = _LockedBytes()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_forget_all)
+after_fork_in_child(_forget_all)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -16,17 +15,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.rest_store import RestStore
 from mlflow.tracking import MlflowClient, fluent
 
-from mlflow_sysmetrics.delivery.quiet import quiet_libraries
 from mlflow_sysmetrics.delivery.rest import RestRunStore
 from mlflow_sysmetrics.delivery.run_address import RunAddress
-from mlflow_sysmetrics.delivery.run_store import RunNotFound, StoreFailed, raise_for
-from mlflow_sysmetrics.delivery.tracking import active_workspace
+from mlflow_sysmetrics.delivery.run_store import RunNotFound, StoreFailed
+from mlflow_sysmetrics.delivery.tracking import active_workspace, calling_mlflow
 from mlflow_sysmetrics.distributed.job import JOB_TAG
 from mlflow_sysmetrics.host.mounts import mount_of
-from mlflow_sysmetrics.log.addresses import shown_address, shown_text
+from mlflow_sysmetrics.log.addresses import shown_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 _EXPERIMENTS = 100
 """How many experiments are searched where none is named: those that were changed last."""
@@ -203,7 +201,7 @@ class _Client:
 
     def search(self, experiment_ids: Sequence[str], query: str) -> list[FoundRun]:
         """The runs of these experiments that match."""
-        with _calling_mlflow(self._tracking_uri):
+        with calling_mlflow(self._tracking_uri):
             runs = self._client.search_runs(
                 list(experiment_ids),
                 query,
@@ -220,7 +218,7 @@ class _Client:
 
     def experiments(self) -> list[str]:
         """Those that were changed last."""
-        with _calling_mlflow(self._tracking_uri):
+        with calling_mlflow(self._tracking_uri):
             found = self._client.search_experiments(
                 ViewType.ACTIVE_ONLY, _EXPERIMENTS, order_by=_NEWEST_EXPERIMENTS_FIRST
             )
@@ -228,31 +226,14 @@ class _Client:
 
     def experiment(self, name: str) -> str | None:
         """Its id; None while there is no such experiment."""
-        with _calling_mlflow(self._tracking_uri):
+        with calling_mlflow(self._tracking_uri):
             found = self._client.get_experiment_by_name(name)
         return None if found is None else str(found.experiment_id)
 
 
-@contextmanager
-def _calling_mlflow(tracking_uri: str) -> Iterator[None]:
-    """Call MLflow; raises what its exceptions mean.
-
-    Raises:
-        StoreFailed: Whatever has no other meaning.
-    """
-    try:
-        with quiet_libraries():
-            yield
-    except MlflowException as error:
-        raise_for(error.error_code, shown_text(error.message, tracking_uri))
-        raise StoreFailed.of(error, tracking_uri) from error
-    except Exception as error:
-        raise StoreFailed.of(error, tracking_uri) from error
-
-
 def _open(tracking_uri: str) -> _Server | _Client:
     _check(tracking_uri)
-    with _calling_mlflow(tracking_uri):
+    with calling_mlflow(tracking_uri):
         client = MlflowClient(tracking_uri)
         store = client._tracking_client.store  # noqa: SLF001 - the client shows it nowhere else
     if isinstance(store, RestStore) and type(store).search_runs is RestStore.search_runs:

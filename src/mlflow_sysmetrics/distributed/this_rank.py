@@ -17,6 +17,7 @@ from mlflow_sysmetrics.distributed.claim import Claim
 from mlflow_sysmetrics.distributed.given import is_given_by_hand
 from mlflow_sysmetrics.distributed.job import Job, read_job
 from mlflow_sysmetrics.distributed.launchers import Launcher
+from mlflow_sysmetrics.host.forks import after_fork_in_child
 from mlflow_sysmetrics.host.host import Host
 
 _SPAWN = Launcher("torch.multiprocessing.spawn", (), (), (), ())
@@ -60,8 +61,7 @@ class _ThisRank:
 
 _this_rank = _ThisRank()
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_this_rank.after_fork)
+after_fork_in_child(_this_rank.after_fork)
 
 
 def this_job() -> Job | None:

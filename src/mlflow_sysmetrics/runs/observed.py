@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.delivery.tracking import open_store
 from mlflow_sysmetrics.facts import known_tags
+from mlflow_sysmetrics.host.threads import start_thread
 from mlflow_sysmetrics.insight.observer import (
     DESCRIPTION_TAG,
     Earlier,
@@ -19,6 +20,8 @@ from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.log.addresses import shown_text
 
 if TYPE_CHECKING:
+    import threading
+
     from mlflow_sysmetrics.delivery.run_address import RunAddress
     from mlflow_sysmetrics.delivery.run_store import RunState
     from mlflow_sysmetrics.host.clock import Clock
@@ -71,12 +74,8 @@ class _StoreReader:
         self._thread: threading.Thread | None = None
 
     def _begin(self) -> None:
-        thread = threading.Thread(target=self._read, name="mlflow-sysmetrics-reader", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # the interpreter is going down: then it stays unknown
-            return
-        self._thread = thread
+        with suppress(RuntimeError):  # the interpreter is shutting down: then it stays unknown
+            self._thread = start_thread("reader", self._read)
 
     def _answer(self, patience_s: float) -> RunState | None:
         if self._thread is not None:
