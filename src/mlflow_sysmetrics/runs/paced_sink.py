@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.sampling.sink import Record
 
 PACE_MS = 20_000
-"""With what it asks beside that, a host so makes fewer than one request in 10 seconds."""
+"""With what it asks beside that, a host so makes about one request in 10 seconds."""
 
 
 class PacedSink(Sink):
