@@ -82,11 +82,14 @@ def test_another_process_samples_when_the_one_that_did_is_killed(training: Train
     training.wait_for_points("1", count=before + 3)
     run = training.end()
 
-    # What the killed one left on disk is sent later, with steps that the next one uses, too.
     times_ms = [point.timestamp_ms for point in points_of(run, "1")]
+    steps = [point.step for point in points_of(run, "1")]
     assert len(times_ms) == len(set(times_ms))
     assert nodes_of(run) == {"0", "1"}
     assert run.status == "FINISHED"
+    if steps != sorted(set(steps)):
+        pytest.xfail("what the killed process left is sent later, with steps of the next one's")
+    assert times_ms == sorted(times_ms)
 
 
 def test_other_hosts_leave_the_run_of_a_killed_rank_0_as_it_is(training: Training) -> None:
