@@ -55,7 +55,7 @@ class Queue:
         self._memory: deque[Record] = deque()
         self._in_memory = 0
         self._held_to = {"send": 0, "write": 0}  # the store, or the disk, may be getting these
-        self.added = self.head = self.persisted = _BEYOND_ALL if on_disk else 0
+        self.added = self.head = self.persisted = _BEYOND_ALL if on_disk else sent
         self.sent = sent
         self.on_disk = on_disk
         self.dropped = dropped

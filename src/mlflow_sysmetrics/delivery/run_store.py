@@ -53,6 +53,12 @@ class AccessDenied(StoreAnswer):
     pause_s = _PAUSE_UNTIL_MENDED_S
 
 
+class NotYet(StoreAnswer):
+    """Another process is about to find out which steps are taken; no answer of the store."""
+
+    pause_s = 2.0
+
+
 class InvalidPoints(StoreAnswer):
     """The store does not take these points as they are; it may take others, or fewer.
 

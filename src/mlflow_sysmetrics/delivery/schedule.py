@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mlflow_sysmetrics.delivery.run_store import (
     AccessDenied,
     Busy,
+    NotYet,
     RunGone,
     RunNotFound,
     StoreAnswer,
@@ -47,6 +48,7 @@ class Task:
         is_gone: Whether the store will take nothing more.
         closing: Whether no record will follow.
         is_awaited: Whether somebody waits until it is sent.
+        order: Lower for what was recorded earlier.
         store: Its store, once it is open.
     """
 
@@ -65,6 +67,7 @@ class Task:
         self.is_leftover = self.closing = is_leftover
         self.is_gone = self.is_awaited = False
         self.store: RunStore | None = None
+        self.order = (False, 0)
         self._flush_s = now_s + FLUSH_INTERVAL_S - _SLACK_S
         self._flush_to: int | None = None  # records before this are being sent
         self._status_s = now_s + STATUS_INTERVAL_S
@@ -165,6 +168,7 @@ class Schedule:
         self.not_before_s = 0.0
         self.outage_reported = False
         self._jitter = jitter
+        self._added = 0
 
     def add(
         self,
@@ -177,6 +181,8 @@ class Schedule:
         """A run from now on."""
         backoff = Backoff(LONGEST_PAUSE_S, self._jitter)
         task = Task(stream, now_s, backoff, on_end, is_leftover=is_leftover)
+        self._added += 1
+        task.order = (not is_leftover, self._added)
         self.tasks.append(task)
         return task
 
@@ -204,7 +210,7 @@ class Schedule:
         due = [
             (max(due_s, self.not_before_s), task)
             for task in self.tasks
-            if (due_s := task.due_s()) is not None
+            if (due_s := task.due_s()) is not None and not self._waits_for_another(task)
         ]
         ready = [task for due_s, task in due if due_s <= now_s]
         if self.finds_leftovers and all(each.is_leftover for each in ready):
@@ -218,6 +224,16 @@ class Schedule:
             return Action(Do.ASK_STATUS, task)
         task.begin_flush()
         return Action(Do.SEND, task)
+
+    def _waits_for_another(self, task: Task) -> bool:
+        """Whether the steps of a run go on from those of what is sent before of the same one."""
+        return not task.stream.is_known and any(
+            each.closing
+            and each.stream.address == task.stream.address
+            and each.order < task.order
+            and not (each.is_settled or (each.is_leftover and each.stream.is_known))
+            for each in self.tasks
+        )
 
     def after(self, task: Task, outcome: int | Exception, now_s: float) -> Sequel:
         """Take note of how an action for a run has ended.
@@ -252,9 +268,10 @@ class Schedule:
                 return self._release(task)
         if isinstance(error, Busy):
             self.not_before_s = now_s + error.retry_after_s
-        elif isinstance(error, RunNotFound):
+        elif isinstance(error, RunNotFound | NotYet):
             task.backoff.succeed()  # the store is well
-        return Sequel.NOTHING if task.is_leftover else Sequel.BACK_OFF
+        is_said = not (task.is_leftover or isinstance(error, NotYet))
+        return Sequel.BACK_OFF if is_said else Sequel.NOTHING
 
     def _release(self, task: Task) -> Sequel:
         self.tasks.remove(task)

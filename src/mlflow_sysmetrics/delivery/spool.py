@@ -35,7 +35,7 @@ from functools import partial
 from itertools import islice
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow_sysmetrics.delivery import spool_calls
 from mlflow_sysmetrics.delivery.checked_lines import (
@@ -43,6 +43,7 @@ from mlflow_sysmetrics.delivery.checked_lines import (
     checked_line,
     first_checked_line,
     read_checked_lines,
+    read_checked_texts,
 )
 from mlflow_sysmetrics.delivery.file_lock import lock_file
 from mlflow_sysmetrics.delivery.queue import samples_of, up_to
@@ -61,6 +62,7 @@ from mlflow_sysmetrics.delivery.spool_folder import (
 )
 from mlflow_sysmetrics.delivery.spool_records import (
     Header,
+    first_step_in,
     header_record,
     parse_header,
     parse_progress,
@@ -126,6 +128,20 @@ class _OwnedFiles:
 owned_files = _OwnedFiles()
 
 
+class Extent(NamedTuple):
+    """Whose records a file has, and which steps those take.
+
+    Attributes:
+        address: The run.
+        first_step: Step of the run to which the records' steps are added; None if nobody knows it.
+        count: So many steps they take.
+    """
+
+    address: RunAddress
+    first_step: int | None
+    count: int
+
+
 class Spool:
     """One file, owned by this process.
 
@@ -176,8 +192,7 @@ class Spool:
         Raises:
             OSError: The disk refuses, or cannot keep the file from others.
         """
-        run = re.sub(r"[^\w.-]", "_", address.run_id)[:64]
-        name = f"{run}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+        name = f"{_name_of(address.run_id)}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         header = Header(address, first_step, dict(tags))
         with owned_files.opening:  # else a thread that takes it for left behind may end our lock
             files = files_at(str(folder))
@@ -364,6 +379,14 @@ class Spool:
     def count_points(self) -> int:
         """How many points and tags the samples have that are not marked as sent."""
         return sum(sample.entries for sample in self.unsent())
+
+    def extent(self) -> Extent:
+        """See `Extent`.
+
+        Raises:
+            OSError: The disk refuses.
+        """
+        return _extent(self._read_some)
 
     def delete(self) -> None:
         """Delete the file, which is all sent, or will never be; another user's stays."""
@@ -586,9 +609,54 @@ def spool_files(folder: Path) -> list[Path]:
     return [path for path, _, _ in _listed(folder)]
 
 
-def own_spool_files(folder: Path) -> list[Path]:
-    """Those that this user can have written, and nobody else."""
-    return [path for path, _, refusal in _listed(folder) if not refusal]
+def own_spool_files(folder: Path, run_id: str | None = None) -> list[Path]:
+    """Those that this user can have written, and nobody else; of a run, or of all."""
+    of_run = "" if run_id is None else f"{_name_of(run_id)}-"
+    return [
+        path for path, _, refusal in _listed(folder) if not refusal and path.name.startswith(of_run)
+    ]
+
+
+def _name_of(run_id: str) -> str:
+    """A run as it may stand in the name of a file."""
+    return re.sub(r"[^\w.-]", "_", run_id)[:64]
+
+
+def extent_of(path: Path) -> Extent | None:
+    """See `Extent`; whoever has the file. None if it is gone, or not as this package writes files.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    with owned_files.opening:  # to close one of this process's would unlock it
+        spool = owned_files.by_path.get(path)
+        if spool is not None:
+            return spool.extent()
+        files = files_at(str(path.parent))
+        descriptor = files.call(open_file, str(path))
+        if isinstance(descriptor, str):
+            return None
+        try:
+            return _extent(_reader(files, descriptor))
+        except SpoolRefused:
+            return None
+        finally:
+            files.call(os.close, descriptor)
+
+
+def _extent(read: Read) -> Extent:
+    """See `Extent`; faster than a check of the file, for it is not taken up."""
+    end, record = first_checked_line(read)
+    header = parse_header(record)
+    first_step, count = header.first_step, 0
+    for _, text in read_checked_texts(read, end):
+        if text is None:
+            continue
+        if text.startswith(b"{"):
+            first_step = first_step_in(text, first_step)
+        elif found := re.match(rb"\[(\d{1,13}),", text):
+            count = max(count, int(found[1]) + 1)
+    return Extent(header.address, first_step, count)
 
 
 def _listed(folder: Path) -> list[tuple[Path, int, str]]:

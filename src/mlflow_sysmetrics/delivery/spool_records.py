@@ -121,6 +121,15 @@ def parse_record(record: Any, prefix: str) -> Record | dict[str, int]:  # noqa: 
     return Record(step, timestamp_ms, values, samples, tags, summary)
 
 
+def first_step_in(text: bytes, before: int | None) -> int | None:
+    """The first step that marks tell; that known before where they tell none.
+
+    `{"first_step": 40}`
+    """
+    found = re.search(rb'"first_step":(\d{1,13})[,}]', text)
+    return before if found is None else int(found[1])
+
+
 def _parse_more(more: Any) -> tuple[dict[str, str], dict[str, float]]:  # noqa: ANN401 - any JSON
     """Tags and summary: `{"tags": {"sys.findings": "…"}, "summary": {"summary/…_mean": 1.0}}`."""
     _check("parts of samples", isinstance(more, dict) and more.keys() == {"tags", "summary"})

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.delivery.batch_sender import BatchSender
+from mlflow_sysmetrics.delivery.earlier import earlier_files
 from mlflow_sysmetrics.delivery.queue import Queue, samples_of
 from mlflow_sysmetrics.delivery.resume import Resume
+from mlflow_sysmetrics.delivery.run_store import NotYet
 from mlflow_sysmetrics.delivery.spool import Spool
 from mlflow_sysmetrics.delivery.stored import Duplicates, count_missing
 from mlflow_sysmetrics.log import warn_once
@@ -29,6 +31,7 @@ _UNPERSISTED_MS = 10_000
 _JITTER_MS = 500  # by which a tick may come early, where ticks are not nearer to each other
 
 _DISK_PAUSE_MS = 60_000  # how long a disk that refused is left alone
+_WAITS = 15  # half a minute: a lock on a network may outlast the host that had it
 _DISK_PATIENCE_S = 1.0  # how long sending waits for one that is being written to
 
 
@@ -65,6 +68,7 @@ class Stream:
         self._sender = BatchSender()
         self._reported_dropped = 0
         self._duplicates = Duplicates()
+        self._waits_left = _WAITS
 
     @classmethod
     def of_spool(cls, spool: Spool, address: RunAddress) -> Stream:
@@ -228,12 +232,23 @@ class Stream:
     def _first_step(self, store: RunStore) -> int:
         first_step = self.resume.first_step
         if first_step is None:
-            first_step = self.resume.ask(store)
+            first_step = self._free_step(store)
             with self._idle_disk():
                 self.resume.first_step = first_step
                 if self._spool is not None:
                     self._mark(self._spool, first_step=first_step)
         return first_step
+
+    def _free_step(self, store: RunStore) -> int:
+        """Ask a store, after a look at what it does not have yet."""
+        own = self.spool_path
+        folder = own.parent if self._folder is None and own is not None else self._folder
+        with earlier_files(self.address, folder, own) as earlier:
+            next_step = self.resume.ask(store)
+            if earlier.held and self._waits_left:
+                self._waits_left -= 1
+                raise NotYet("another process is sending samples whose steps are not known yet")
+            return earlier.number(next_step)
 
     def _next_batch(self, max_entries: int) -> list[Record]:
         queue = self.queue
