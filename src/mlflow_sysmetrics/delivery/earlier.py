@@ -44,14 +44,14 @@ class EarlierFiles:
         if found is None or not self._is_of_same_run(found.address):
             return
         if found.first_step is not None:
-            self._known_to = max(self._known_to, found.first_step + found.count)
+            self._known_to = max(self._known_to, found.first_step + found.steps)
         elif is_older and path not in owned_files.by_path:  # this process asks in order
             try:
-                self._claim(path, found.count)
+                self._claim(path, found.steps)
             except SpoolRefused:  # nobody sends it
                 return
             except SpoolError:
-                self.held += found.count
+                self.held += found.steps
 
     def number(self, next_step: int) -> int:
         """Give steps to all that have none yet.
@@ -63,9 +63,9 @@ class EarlierFiles:
             The next one that is free.
         """
         next_step = max(next_step, self._known_to)
-        for spool, count in self._claimed:
+        for spool, steps in self._claimed:
             spool.mark(first_step=next_step)
-            next_step += count
+            next_step += steps
         return next_step + self.held
 
     def release(self) -> None:
@@ -73,12 +73,12 @@ class EarlierFiles:
         for spool, _ in self._claimed:
             spool.release()
 
-    def _claim(self, path: Path, count: int) -> None:
+    def _claim(self, path: Path, steps: int) -> None:
         spool = Spool.adopt(path)
         if spool.first_step is None:
-            self._claimed.append((spool, count))
+            self._claimed.append((spool, steps))
         else:  # known meanwhile
-            self._known_to = max(self._known_to, spool.first_step + count)
+            self._known_to = max(self._known_to, spool.first_step + steps)
             spool.release()
 
     def _is_of_same_run(self, other: RunAddress) -> bool:

@@ -134,12 +134,12 @@ class Extent(NamedTuple):
     Attributes:
         address: The run.
         first_step: Step of the run to which the records' steps are added; None if nobody knows it.
-        count: So many steps they take.
+        steps: How many steps they take.
     """
 
     address: RunAddress
     first_step: int | None
-    count: int
+    steps: int
 
 
 class Spool:
@@ -648,15 +648,15 @@ def _extent(read: Read) -> Extent:
     """See `Extent`; faster than a check of the file, for it is not taken up."""
     end, record = first_checked_line(read)
     header = parse_header(record)
-    first_step, count = header.first_step, 0
+    first_step, steps = header.first_step, 0
     for _, text in read_checked_texts(read, end):
         if text is None:
             continue
         if text.startswith(b"{"):
             first_step = first_step_in(text, first_step)
         elif found := re.match(rb"\[(\d{1,13}),", text):
-            count = max(count, int(found[1]) + 1)
-    return Extent(header.address, first_step, count)
+            steps = max(steps, int(found[1]) + 1)
+    return Extent(header.address, first_step, steps)
 
 
 def _listed(folder: Path) -> list[tuple[Path, int, str]]:
