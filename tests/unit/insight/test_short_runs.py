@@ -43,4 +43,4 @@ def test_a_short_run_has_no_count_of_findings() -> None:
     run = view(4)
     judgement = judge(run)
 
-    assert "summary/findings" not in summarize(part_of(run, judgement), run, judgement)
+    assert "summary/findings" not in summarize(part_of(run, judgement), judgement)
