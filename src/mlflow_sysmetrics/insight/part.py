@@ -108,6 +108,8 @@ def together(parts: Iterable[Part]) -> Part:
 def beside(parts: Iterable[Part]) -> Part:
     """What several nodes did at the same time as one."""
     all_parts = list(parts)
+    if len(all_parts) == 1:
+        return all_parts[0]
     whole = together(all_parts)
     statistics = {
         key: replace(each, mean=_added_mean(all_parts, key)) if key in _ADDED else each

@@ -72,12 +72,12 @@ def part_of(run: RunView, judgement: Judgement | None, globs: tuple[str, ...] = 
     """
     hours = _gpu_hours(run)
     is_judged = judgement is not None and any(map(_is_about_gpus, judgement.judged))
-    needed = ((key, each, _needed(key, globs)) for key, each in run.statistics.items())
+    needed = {key: found for key in run.statistics if (found := _needed(key, globs))}
+    kept = {key: run.statistics[key] for key in needed}
     return Part(
         {
-            key: each if _P95 in statistics else replace(each, bins={})
-            for key, each, statistics in needed
-            if statistics
+            key: each if _P95 in needed[key] else replace(each, bins={})
+            for key, each in kept.items()
         },
         run.started_s,
         run.duration_s,
