@@ -48,7 +48,15 @@ def training(tmp_path: Path, plugin: Path, tracking_server: TrackingServer) -> I
 def start(training: Training, script: Path = RANK) -> None:
     """One rank on each of two hosts, as torchrun starts them."""
     for node, host in enumerate((A, B)):
-        ranks = [sys.executable, START_RANKS, "a-job", str(node), "2", "1", script]
+        ranks: list[str | Path] = [
+            sys.executable,
+            START_RANKS,
+            "a-job",
+            str(node),
+            "2",
+            "1",
+            script,
+        ]
         training.start(ranks, host)
 
 

@@ -26,7 +26,9 @@ _NODE_PREFIX = "sysmetrics.node_"
 _ALL_NODES_LENGTH = 64_000
 """Of all nodes' tags together: whoever lists runs gets them all."""
 
-_SHORTEST = 1500
+_SHORTEST = 2000
+"""Room for each metric that the usual summary has."""
+
 _HEAD_SHARE = 0.4
 
 

@@ -204,7 +204,7 @@ def test_a_nodes_tag_is_never_too_long_and_keeps_each_finding(nodes: int, findin
 
     text = NodeTag("final", nodes, result).to_text()
 
-    assert len(text) <= min(MAX_TAG_LENGTH, max(1500, 64_000 // nodes))
+    assert len(text) <= min(MAX_TAG_LENGTH, max(2000, 64_000 // nodes))
     kept = NodeTag.from_text("node_1", text)
     assert kept is not None
     assert kept.result.judgement is not None
