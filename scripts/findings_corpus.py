@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.insight import stored
 from mlflow_sysmetrics.insight.judging import judge
+from mlflow_sysmetrics.insight.rules.gpu import node_gpus
 from mlflow_sysmetrics.insight.stored import view_of
 
 if TYPE_CHECKING:
@@ -59,9 +60,13 @@ class History:
 
     def view(self) -> RunView:
         """As rules see it: with several nodes, all of them."""
+        return self.views()[0]
+
+    def views(self) -> tuple[RunView, ...]:
+        """The run, and each of its nodes where it has several."""
         nodes = sorted({match[1] for key in self.values if (match := _NODE.match(key))})
         if not nodes:
-            return self._view(self.values)
+            return (self._view(self.values),)
         views = tuple(
             replace(
                 self._view(
@@ -75,7 +80,8 @@ class History:
             )
             for node in nodes
         )
-        return replace(self._view({}), nodes=views)
+        uses = {node: node_gpus(view) for node, view in zip(nodes, views, strict=True)}
+        return (replace(self._view({}), node_gpus=uses), *views)
 
     def _view(self, values: dict[str, list[float | None]]) -> RunView:
         histories = {key: self._stored(row) for key, row in values.items()}
@@ -121,8 +127,7 @@ def read_history(path: Path) -> History:
 
 def found_in(history: History) -> list[Finding]:
     """What the rules find in a run, and on each of its nodes."""
-    view = history.view()
-    return [each for one in (view, *view.nodes) for each in judge(one).findings]
+    return [each for view in history.views() for each in judge(view).findings]
 
 
 _EPOCH_S = 1_790_000_000.0

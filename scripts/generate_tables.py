@@ -148,7 +148,7 @@ def _printed(name: str) -> str:
 def _tags() -> str:
     rows = (
         (
-            f"`{tag.key}`",
+            f"`{tag.key.format(index='<n>')}`",
             tag.meaning,
             f"`{tag.example}`",
             tag.platforms,

@@ -34,7 +34,7 @@ DOCUMENTS = {
 LINK = re.compile(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)
 CODE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SYSTEM_KEY = re.compile(r"`system/([\w/<>]+)`")
-SYS_TAG = re.compile(r"\b(?<!mlflow_)(?:sys|sysmetrics)\.[a-z]\w*(?![\w*])")
+SYS_TAG = re.compile(r"\b(?<!mlflow_)(?:sys|sysmetrics)\.[a-z]\w*(?:<n>)?(?![\w*<])")
 VARIABLE = re.compile(r"\bMLFLOW_(?:SYSMETRICS|SYSTEM_METRICS)_\w+")
 
 SUMMARY_NAMES = {each.name for each in SUMMARY}
@@ -125,7 +125,7 @@ def test_what_the_readme_links_by_name_is_defined() -> None:
 
 
 def test_keys_variables_and_commands_that_are_named_are_there() -> None:
-    tags = {*PYTHONS, *(tag.key for tag in TAGS)}
+    tags = {*PYTHONS, *(tag.key.format(index="<n>") for tag in TAGS)}
     variables = {variable.name for variable in VARIABLES}
     for name, text in DOCUMENTS.items():
         for key in SYSTEM_KEY.findall(text):

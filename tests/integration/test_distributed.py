@@ -110,6 +110,7 @@ def test_torchrun_on_two_hosts_shows_each_of_them(training: Training, rendezvous
     assert run.status == "FINISHED"
     assert A in run.tags["sys.nodes"]
     assert B in run.tags["sys.nodes"]
+    assert run.tags["sysmetrics.summary"] == "final"
     assert [outcome.exit_status for outcome in training.outcomes] == [0, 0]
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from make_findings_corpus import Sketch, healthy
 from mlflow_sysmetrics.insight.judging import judge
+from mlflow_sysmetrics.insight.rules.gpu import node_gpus
 from mlflow_sysmetrics.insight.stored import History, view_of
 
 if TYPE_CHECKING:
@@ -90,8 +91,9 @@ def runs(draw: st.DrawFn) -> RunView:
         key: draw(st.sampled_from(texts)) for key, texts in FACTS.items() if draw(st.booleans())
     }
     view = view_of(histories, BEGAN_S, facts)
-    nodes = (replace(view, node="node_0"), replace(view, node="node_1"))
-    return replace(view, has_ended=draw(st.booleans()), nodes=nodes if draw(st.booleans()) else ())
+    uses = {"node_0": node_gpus(view), "node_1": node_gpus(view)}
+    is_whole = draw(st.booleans())
+    return replace(view, has_ended=draw(st.booleans()), node_gpus=uses if is_whole else {})
 
 
 @settings(max_examples=60)
@@ -112,7 +114,5 @@ def test_healthy_runs_have_no_warning_whatever_their_noise(seed: int) -> None:
         Sketch.salt = ""
     history = drawn[seed % len(drawn)]
 
-    view = history.view()
-
-    for one in (view, *view.nodes):
+    for one in history.views():
         assert [each.title for each in judge(one).warnings] == [], history.name

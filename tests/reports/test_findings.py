@@ -62,8 +62,7 @@ def test_nor_has_it_one_while_it_goes_on(history: History) -> None:
 @pytest.mark.parametrize("history", CORPUS, ids=lambda history: str(history.name))
 def test_every_rule_answers(history: History) -> None:
     """With a finding, with nothing, or by saying what it lacks."""
-    view = history.view()
-    for one in (view, *view.nodes):
+    for one in history.views():
         judgement = judge(one)
         assert not [why for why in judgement.not_judged.values() if why.startswith("the rule")]
         for finding in judgement.findings:
@@ -74,9 +73,9 @@ def test_every_rule_answers(history: History) -> None:
 
 
 def test_a_finding_names_its_node() -> None:
-    view = BY_NAME["synthetic-leak-on-node-1"].view()
+    _, *nodes = BY_NAME["synthetic-leak-on-node-1"].views()
 
-    on_nodes = {node.node: [each.id for each in judge(node).findings] for node in view.nodes}
+    on_nodes = {node.node: [each.id for each in judge(node).findings] for node in nodes}
 
     assert "memory-leak" not in on_nodes["node_0"]
     assert "memory-leak" in on_nodes["node_1"]

@@ -73,7 +73,7 @@ class Tag:
     """One run tag.
 
     Attributes:
-        key: Tag key.
+        key: Tag key; `{index}` stands for the number of a host of several.
         meaning: What it says, for the reference.
         example: A value as it is logged.
         source: Where the value comes from.

@@ -240,8 +240,10 @@ TAGS = (
     Tag(
         "sys.findings",
         "What was wrong with the run, the worst first: ids of findings, `!` before a critical one, "
-        "those of mere interest after `info:`; `none` where nothing was found, "
-        "`none (too short for most)` where the run was too short for most rules.",
+        "those of mere interest after `info:`, each with the nodes it was found on where there are "
+        "several; `none` where nothing was found, `none (too short for most)` where the run was "
+        "too short for the rules on means and trends. Of a resumed run, "
+        "`(of the part since …)` says which part was judged.",
         "!gpu-idle, cpu-bound-input; info: cpu-overprovisioned",
         source="the samples",
         absent="where findings are off, or none could be judged",
@@ -249,11 +251,22 @@ TAGS = (
     Tag(
         "sysmetrics.summary",
         "Whether the summary is `provisional`, `final`, or `recomputed` by "
-        "`mlflow-sysmetrics summarize`; of a resumed run whose earlier parts are not known, since "
+        "`mlflow-sysmetrics summarize`; of a run on several hosts, how many of them have told all "
+        "(`provisional, 1 of 2 nodes`); of a resumed run whose earlier parts are not known, since "
         "when it is.",
         "final",
         source="the plugin",
         absent="where the summary is off, and with fewer than 3 samples",
+    ),
+    Tag(
+        "sysmetrics.node_{index}",
+        "What one host of a job on several says of itself, by the number in its metrics' keys: "
+        "`provisional` or `final`, what was found there, and, compressed, what the summary and "
+        "the findings of the whole run are made of.",
+        "final; !gpu-idle 1:eJyrVkpUslIyUNJRSlSyUjJQqgUAJpIEaQ== 1:eJyrVkpUslIyUNJRSg==",
+        source="the samples",
+        absent="outside a job on several hosts, where the host's name was set by hand, and where "
+        "summary and findings are off",
     ),
     Tag(
         "sysmetrics.statistics",

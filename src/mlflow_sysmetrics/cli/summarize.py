@@ -13,8 +13,9 @@ from mlflow_sysmetrics.catalog import PREFIX
 from mlflow_sysmetrics.delivery.run_address import RunAddress
 from mlflow_sysmetrics.delivery.run_store import ENDED
 from mlflow_sysmetrics.delivery.tracking import active_workspace, open_store
+from mlflow_sysmetrics.insight.node_tag import node_tags
 from mlflow_sysmetrics.insight.stored import read_views
-from mlflow_sysmetrics.insight.whole import RECOMPUTED, SUMMARY_TAG, answers
+from mlflow_sysmetrics.insight.whole import RECOMPUTED, SUMMARY_TAG, answers_of, result_of
 from mlflow_sysmetrics.log.addresses import shown_text
 from mlflow_sysmetrics.sampling.sink import Point
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from mlflow.entities import Run
 
-    from mlflow_sysmetrics.insight.whole import Answers
+    from mlflow_sysmetrics.insight.whole import Answers, NodeResult
     from mlflow_sysmetrics.settings import Settings
 
 _PAGE = 100
@@ -32,6 +33,7 @@ _SILENT_S = 600.0
 none."""
 
 _FINAL = "final"
+_SINCE = " since "
 
 
 class Summarizer:
@@ -100,7 +102,7 @@ class Summarizer:
     def _lacks(self, run: Run) -> str | None:
         """Why a run is left as it is; None where it lacks its summary."""
         state = run.data.tags.get(SUMMARY_TAG, "")
-        if state.startswith((_FINAL, RECOMPUTED)) and " since " not in state:
+        if state.startswith((_FINAL, RECOMPUTED)) and _SINCE not in state:
             return f"has its summary ({state})"
         if run.info.status not in ENDED and time.time() - _latest_s(run) < _SILENT_S:
             return "has not ended"
@@ -109,15 +111,26 @@ class Summarizer:
     def _summarize(self, run: Run) -> str:
         if reason := self._lacks(run):
             return reason
-        views = read_views(self._client, run)
-        if not views:
+        results = self._results(run)
+        if not results:
             return "has no system metrics"
-        found = answers(views, self._settings)
+        found = answers_of(results, self._settings, RECOMPUTED)
         if not found.tags:
             return "has too few samples"
         if not self._dry_run:
             self._write(run, found)
         return _said(found, "would get" if self._dry_run else "got")
+
+    def _results(self, run: Run) -> list[NodeResult]:
+        """What each node did: as it said itself where it has said all, else by its metrics."""
+        said = {
+            each.result.node: each.result
+            for each in node_tags(run.data.tags)
+            if each.is_final and _SINCE not in each.state
+        }
+        views = read_views(self._client, run, frozenset(said))
+        results = {**said, **{view.node: result_of(view, self._settings) for view in views}}
+        return [results[node] for node in sorted(results, key=lambda each: each or "")]
 
     def _write(self, run: Run, found: Answers) -> None:
         address = RunAddress(run.info.run_id, self._tracking_uri, PREFIX, active_workspace())

@@ -18,7 +18,7 @@ import psutil
 from mlflow.exceptions import MlflowException
 
 from mlflow_sysmetrics.cli.launchers import advice_for
-from mlflow_sysmetrics.distributed.leader import tags_of_led_job, with_node
+from mlflow_sysmetrics.distributed.leader import nodes_of, tags_of_led_job, with_node
 from mlflow_sysmetrics.distributed.this_rank import this_job
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.host.threads import start_thread
@@ -207,6 +207,7 @@ def _monitor(pid: int, run_id: str, settings: Settings) -> Iterator[None]:
         settings,
         resumed=True,
         collectors=_collectors_of(pid),
+        nodes=nodes_of(settings),
     )
     with RunMonitor(opening):
         yield

@@ -75,7 +75,16 @@ class Task:
     @property
     def is_settled(self) -> bool:
         """Whether nothing is left to send."""
-        return self.is_gone or (self.stream.is_known and not self.stream.unsent)
+        return self.is_gone or (self._is_sent and not (self.closing and self.stream.has_last_word))
+
+    @property
+    def is_last_word_due(self) -> bool:
+        """Whether all is sent but what is said then."""
+        return self.closing and self._is_sent and self.stream.has_last_word
+
+    @property
+    def _is_sent(self) -> bool:
+        return self.stream.is_known and not self.stream.unsent
 
     @property
     def rank(self) -> tuple[bool, bool]:
@@ -124,6 +133,7 @@ class Do(Enum):
     """What the sender's thread can do."""
 
     SEND = auto()
+    SAY_LAST_WORD = auto()
     ASK_STATUS = auto()
     FIND_LEFTOVER = auto()
     WAIT = auto()
@@ -222,6 +232,8 @@ class Schedule:
         self.tasks.append(task)
         if task.is_status_due(now_s):
             return Action(Do.ASK_STATUS, task)
+        if task.is_last_word_due:
+            return Action(Do.SAY_LAST_WORD, task)
         task.begin_flush()
         return Action(Do.SEND, task)
 

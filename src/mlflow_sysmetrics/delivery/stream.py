@@ -44,6 +44,8 @@ class Stream:
         tags: For a resumed run: gives the tags to set where it has none. None for a new run.
         own_prefix: What keys begin with if another host turns out to have the usual ones; None
             where no other host can.
+        last_word: Once all is sent, and no record will follow: makes a record of the tags that the
+            run then has, which is sent, too. None for nothing.
 
     Attributes:
         queue: What waits.
@@ -56,11 +58,13 @@ class Stream:
         folder: Path | None = None,
         tags: Callable[[], Mapping[str, str]] | None = None,
         own_prefix: str | None = None,
+        last_word: Callable[[Mapping[str, str]], Record | None] | None = None,
     ) -> None:
         self.address = address
         self.own_prefix = own_prefix
         self.queue = Queue()
         self.resume = Resume(tags)
+        self._last_word = last_word
         self._folder = folder
         self._spool: Spool | None = None
         self._disk_lock = threading.RLock()  # held while the disk works
@@ -90,6 +94,11 @@ class Stream:
     def unsent(self) -> int:
         """How many samples wait."""
         return self.queue.waiting
+
+    @property
+    def has_last_word(self) -> bool:
+        """Whether something is to be asked and sent when all else is."""
+        return self._last_word is not None
 
     @property
     def is_known(self) -> bool:
@@ -219,6 +228,18 @@ class Stream:
             self.queue.release()
         self._note_sent()
         return samples_of(batch)
+
+    def say_last_word(self, store: RunStore) -> None:
+        """Ask what the run has by now, and send what is then to be said.
+
+        Raises:
+            Exception: What `RunStore` raises.
+        """
+        if self._last_word is not None:
+            record = self._last_word(store.read().tags)
+            if record is not None:
+                self._log([record], [], store)
+            self._last_word = None
 
     def count_missing(self, store: RunStore) -> int:
         """How many of the samples on disk the store lacks; sends nothing.

@@ -155,6 +155,8 @@ class Uploader:
                 task.store = self._open_store_of(task.stream)
             if action.what is Do.SEND:
                 outcome = task.stream.send(task.store)
+            elif action.what is Do.SAY_LAST_WORD:
+                task.stream.say_last_word(task.store)
             else:
                 self._ask_status(task, task.store)
         except Exception as error:  # noqa: BLE001 - one failed request must not end delivery

@@ -43,6 +43,12 @@ def with_node(settings: Settings, *, is_shared: bool = False) -> Settings:
     return settings.overridden(node_id=node_id(job.node or 0))
 
 
+def nodes_of(settings: Settings) -> int:
+    """How many hosts log to a run with these settings; 1 where that is not known."""
+    job = this_job() if settings.node_id else None
+    return 1 if job is None else job.nodes
+
+
 def node_id(number: int) -> str:
     """What stands in the keys of a host."""
     return f"node_{number}"

@@ -7,13 +7,12 @@ from math import isfinite
 from typing import TYPE_CHECKING, Protocol
 
 from mlflow_sysmetrics.catalog import Aggregate, metrics_of
-from mlflow_sysmetrics.insight.statistics import Accumulator, Grid, frozen
+from mlflow_sysmetrics.insight.statistics import Accumulator, Grid, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mlflow_sysmetrics.catalog import Metric
-    from mlflow_sysmetrics.insight.statistics import Statistic
     from mlflow_sysmetrics.sampling.window import Readings
 
 _MIN_RATE_SPAN_S = 0.1
@@ -80,10 +79,10 @@ class LiveStatistics:
         if self._samples_waiting >= _AT_ONCE:
             self._fold()
 
-    def statistics(self) -> dict[str, Statistic]:
-        """What is known now, by metric key."""
+    def statistics(self) -> Snapshot:
+        """What is known now, by metric key; for use before the next sample."""
         self._fold()
-        return frozen(self._accumulators)
+        return Snapshot(self._accumulators)
 
     def _fold(self) -> None:
         """Put what waits into the statistics."""

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH
+from mlflow_sysmetrics.insight.packed import packed, unpacked
 from mlflow_sysmetrics.insight.statistics import Moment, Statistic, merged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_VERSION = "1:"
-_MAX_JSON_LENGTH = 1_000_000  # of a tag that someone may have tampered with
 _COARSEST = 16
 
 _ADDED = {"gpu/power_usage_watts"}
-"""What nodes use at the same time, so that the whole job's mean is the sum of theirs."""
+"""What nodes use at the same time: the mean is what all used, over the time of the longest."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +29,7 @@ class Part:
         samples: Number of samples.
         gpu_hours: Of the run's GPUs; None where it is not known which those are.
         gpu_hours_wasted: None where that could not be judged.
+        gpu_memory_percentage: Most memory in use on one of the run's GPUs; None where not known.
     """
 
     statistics: Mapping[str, Statistic]
@@ -42,12 +38,23 @@ class Part:
     samples: int
     gpu_hours: float | None = None
     gpu_hours_wasted: float | None = None
+    gpu_memory_percentage: float | None = None
 
-    def to_text(self) -> str:
-        """As a tag has it: as exact as there is room for, the first metrics first."""
+    @property
+    def ended_s(self) -> float:
+        """When its last value was, seconds since the epoch; when it began, without values."""
+        last_s = (each.last.time_s for each in self.statistics.values())
+        return max(last_s, default=self.started_s)
+
+    def to_text(self, limit: int = MAX_TAG_LENGTH) -> str:
+        """As a tag has it: as exact as there is room for, the first metrics first.
+
+        Args:
+            limit: How long it may be.
+        """
         kept = dict(self.statistics)
         step = 1
-        while len(text := self._packed(kept, step)) > MAX_TAG_LENGTH:
+        while len(text := self._packed(kept, step)) > limit and kept:
             if step < _COARSEST:
                 step *= 2
             else:
@@ -61,19 +68,16 @@ class Part:
             "n": self.samples,
             "g": self.gpu_hours,
             "w": self.gpu_hours_wasted,
+            "p": self.gpu_memory_percentage,
             "m": {key: _row(each, self.started_s, step) for key, each in statistics.items()},
         }
-        packed = zlib.compress(json.dumps(found, separators=(",", ":")).encode())
-        return _VERSION + base64.b64encode(packed).decode()
+        return packed(found)
 
     @classmethod
     def from_text(cls, text: str) -> Part | None:
         """What a tag says; None for what is no such tag."""
-        if not text.startswith(_VERSION):
-            return None
         try:
-            packed = base64.b64decode(text.removeprefix(_VERSION), validate=True)
-            found = json.loads(zlib.decompressobj().decompress(packed, _MAX_JSON_LENGTH))
+            found = unpacked(text)
             return cls(
                 {key: _statistic(key, row, found["t"]) for key, row in found["m"].items()},
                 found["t"],
@@ -81,8 +85,9 @@ class Part:
                 found["n"],
                 found["g"],
                 found["w"],
+                found["p"],
             )
-        except (binascii.Error, zlib.error, ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
 
@@ -96,28 +101,39 @@ def together(parts: Iterable[Part]) -> Part:
         sum(part.samples for part in all_parts),
         _sum(part.gpu_hours for part in all_parts),
         _sum(part.gpu_hours_wasted for part in all_parts),
+        max(_known(part.gpu_memory_percentage for part in all_parts), default=None),
     )
 
 
 def beside(parts: Iterable[Part]) -> Part:
     """What several nodes did at the same time as one."""
     all_parts = list(parts)
+    if len(all_parts) == 1:
+        return all_parts[0]
     whole = together(all_parts)
     statistics = {
-        key: replace(each, mean=sum(_means(all_parts, key))) if key in _ADDED else each
+        key: replace(each, mean=_added_mean(all_parts, key)) if key in _ADDED else each
         for key, each in whole.statistics.items()
     }
     longest_s = max(part.duration_s for part in all_parts)
     return replace(whole, statistics=statistics, duration_s=longest_s)
 
 
-def _means(parts: Iterable[Part], key: str) -> Iterable[float]:
-    return (part.statistics[key].mean for part in parts if key in part.statistics)
+def _added_mean(parts: Iterable[Part], key: str) -> float:
+    of_nodes = [part.statistics[key] for part in parts if key in part.statistics]
+    longest_s = max(each.covered_s for each in of_nodes)
+    if not longest_s:
+        return sum(each.mean for each in of_nodes)
+    return sum(each.integral for each in of_nodes) / longest_s
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
-    known = [each for each in values if each is not None]
+    known = _known(values)
     return sum(known) if known else None
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [each for each in values if each is not None]
 
 
 def _row(each: Statistic, start_s: float, step: int) -> list[Any]:

@@ -42,6 +42,19 @@ class RunGpus:
 
 
 @dataclass(frozen=True)
+class NodeGpus:
+    """How much one node of a run uses of its GPUs.
+
+    Attributes:
+        mean: Their utilisation since the first use, in percent.
+        is_certain: Whether they are the run's for certain.
+    """
+
+    mean: float
+    is_certain: bool
+
+
+@dataclass(frozen=True)
 class RunView:
     """One run as rules see it.
 
@@ -55,7 +68,8 @@ class RunView:
         facts: The run's tags.
         gpus: Which GPUs are the run's.
         node: Name of the node where the run has several, such as `node_1`.
-        nodes: Its nodes, where it has several and this is the view of them all.
+        node_gpus: What each node uses of its GPUs, by its name, where the run has several and this
+            is the view of them all; None for a node whose GPUs cannot be judged.
         has_ended: False while the run goes on.
         is_mlflows_own: Whether the metrics are of MLflow's own monitor.
         is_outermost: False where another run is open around this one, or beside it, with the same
@@ -71,7 +85,7 @@ class RunView:
     facts: Mapping[str, str] = field(default_factory=dict)
     gpus: RunGpus = field(default_factory=RunGpus)
     node: str | None = None
-    nodes: tuple[RunView, ...] = ()
+    node_gpus: Mapping[str, NodeGpus | None] = field(default_factory=dict)
     has_ended: bool = True
     is_mlflows_own: bool = False
     is_outermost: bool = True

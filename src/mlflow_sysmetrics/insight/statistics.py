@@ -9,6 +9,7 @@ statistics of two parts of a run, or of two nodes, merge exactly.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mlflow_sysmetrics.catalog import Aggregate, metric_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 MAX_BUCKETS = 32
 
@@ -339,6 +340,38 @@ class Accumulator:
         narrow, self._buckets, self._level = self._buckets, {}, self._grid.level
         for number, (weighted, covered_s) in narrow.items():
             self._add_to_bucket(number >> doublings, weighted, covered_s)
+
+
+class Snapshot(Mapping[str, Statistic]):
+    """The statistics of metrics that share a grid, by key: of hundreds, those that are asked for.
+
+    Each is as of when it is first asked for, so this is for use before the next value is taken.
+
+    Args:
+        accumulators: By key.
+    """
+
+    def __init__(self, accumulators: Mapping[str, Accumulator]) -> None:
+        self._accumulators = accumulators
+        self._made: dict[str, Statistic] = {}
+
+    def __getitem__(self, key: str) -> Statistic:
+        made = self._made.get(key)
+        if made is None:
+            made = self._accumulators[key].statistic()
+            if made is None:
+                raise KeyError(key)
+            self._made[key] = made
+        return made
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key, each in self._accumulators.items() if each.samples)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._accumulators and self._accumulators[str(key)].samples > 0
 
 
 def merged(statistics: Iterable[Statistic]) -> dict[str, Statistic]:

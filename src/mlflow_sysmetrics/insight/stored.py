@@ -64,12 +64,17 @@ def system_keys(run: Run) -> dict[str | None, dict[str, str]]:
     return found
 
 
-def read_views(client: Any, run: Run) -> list[RunView]:  # noqa: ANN401 - MLflow has no types
+def read_views(
+    client: Any,  # noqa: ANN401 - MLflow has no types
+    run: Run,
+    without: frozenset[str | None] = frozenset(),
+) -> list[RunView]:
     """What each node of a run did; empty without system metrics.
 
     Args:
         client: MLflow's client of the store.
         run: As the store has it.
+        without: Nodes to leave out.
 
     Raises:
         Exception: What the client raises.
@@ -82,6 +87,7 @@ def read_views(client: Any, run: Run) -> list[RunView]:  # noqa: ANN401 - MLflow
             node,
         )
         for node, keys in sorted(system_keys(run).items(), key=lambda each: each[0] or "")
+        if node not in without
     ]
 
 

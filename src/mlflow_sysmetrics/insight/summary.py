@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,6 @@ MAX_VALUES = 25
 
 _DECIMALS = 3
 _P95 = "p95"
-_DEVICE = re.compile(r"(?<=^gpu_)[0-9]+")
 
 _USUAL: dict[str, set[str]] = {}
 """Statistics that the usual summary has, by the key of the metric."""
@@ -38,7 +36,6 @@ for _each in SUMMARY:
 
 def summarize(
     part: Part,
-    run: RunView,
     judgement: Judgement | None = None,
     globs: tuple[str, ...] = (),
 ) -> dict[str, float]:
@@ -46,13 +43,12 @@ def summarize(
 
     Args:
         part: What is known of all parts of the run together.
-        run: The part that was judged.
         judgement: What the rules say of it; None where they were not asked.
         globs: Which values; empty for the usual ones.
     """
     if part.samples < MIN_SAMPLES:
         return {}
-    values = dict(_usual(part, run, judgement))
+    values = dict(_usual(part, judgement))
     if globs:
         candidates = {**values, **dict(_statistics(part))}
         values = {name: value for name, value in candidates.items() if matches_any(name, globs)}
@@ -76,18 +72,19 @@ def part_of(run: RunView, judgement: Judgement | None, globs: tuple[str, ...] = 
     """
     hours = _gpu_hours(run)
     is_judged = judgement is not None and any(map(_is_about_gpus, judgement.judged))
-    needed = ((key, each, _needed(key, globs)) for key, each in run.statistics.items())
+    needed = {key: found for key in run.statistics if (found := _needed(key, globs))}
+    kept = {key: run.statistics[key] for key in needed}
     return Part(
         {
-            key: each if _P95 in statistics else replace(each, bins={})
-            for key, each, statistics in needed
-            if statistics
+            key: each if _P95 in needed[key] else replace(each, bins={})
+            for key, each in kept.items()
         },
         run.started_s,
         run.duration_s,
         run.samples,
         hours,
         gpu_hours_wasted(run, judgement.findings) if judgement and is_judged and hours else None,
+        _fullest_gpu(run),
     )
 
 
@@ -105,7 +102,7 @@ def gpu_hours_wasted(run: RunView, findings: Iterable[Finding]) -> float:
 
 def _needed(key: str, globs: tuple[str, ...]) -> set[str]:
     """Which statistics of a metric some value of the summary may be made of."""
-    usual = _USUAL.get(_DEVICE.sub("{index}", key), set())
+    usual = _USUAL.get(key, set())
     chosen = (each for each in STATISTICS if matches_any(summary_name(key, each), globs))
     return usual.union(chosen) if globs else usual
 
@@ -117,14 +114,21 @@ def _gpu_hours(run: RunView) -> float | None:
     return len(run.gpus.indices) * run.duration_s / 3600
 
 
+def _fullest_gpu(run: RunView) -> float | None:
+    keys = (f"gpu_{index}_memory_usage_percentage" for index in run.gpus.indices)
+    shares = (run.statistics[key].maximum for key in keys if key in run.statistics)
+    return max(shares, default=None)
+
+
 def _is_about_gpus(rule: str) -> bool:
     return rule.startswith("gpu-")
 
 
-def _usual(part: Part, run: RunView, judgement: Judgement | None) -> Iterable[tuple[str, float]]:
+def _usual(part: Part, judgement: Judgement | None) -> Iterable[tuple[str, float]]:
     of_run = {
         "duration_seconds": part.duration_s,
         "samples": part.samples,
+        "gpu_memory_usage_percentage_max": part.gpu_memory_percentage,
         "gpu_hours": part.gpu_hours,
         "gpu_hours_wasted": part.gpu_hours_wasted,
     }
@@ -132,7 +136,7 @@ def _usual(part: Part, run: RunView, judgement: Judgement | None) -> Iterable[tu
         of_run["findings"] = len(judgement.warnings)
     for each in SUMMARY:
         if not any(key in part.statistics for key in each.unless):
-            value = _of_metric(each, part, run) if each.metric else of_run.get(each.name)
+            value = _of_metric(each, part) if each.metric else of_run.get(each.name)
             if value is not None:
                 yield each.name, value
 
@@ -142,12 +146,7 @@ def _is_telling(judgement: Judgement) -> bool:
     return bool(judgement.warnings) or not judgement.too_short
 
 
-def _of_metric(each: SummaryValue, part: Part, run: RunView) -> float | None:
-    if each.metric == "gpu_{index}_memory_usage_percentage":
-        keys = [each.metric.format(index=index) for index in run.gpus.indices]
-        return max(
-            (part.statistics[key].maximum for key in keys if key in part.statistics), default=None
-        )
+def _of_metric(each: SummaryValue, part: Part) -> float | None:
     statistic = part.statistics.get(each.metric)
     return _of(statistic, each.statistic) if statistic is not None else None
 

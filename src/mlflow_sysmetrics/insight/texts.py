@@ -15,22 +15,29 @@ if TYPE_CHECKING:
 NOTHING = "none"
 """The tag of a run of which rules were asked and found nothing."""
 
-NOTHING_IN_SHORT = "none (too short for most)"
-"""The same where the run was too short for the rules on means and trends."""
+TOO_SHORT = "too short for most"
+"""Said of nothing found where the run was too short for the rules on means and trends."""
 
 
-def tag_text(findings: Sequence[Finding], *, is_short: bool = False) -> str:
+def tag_text(findings: Sequence[Finding], *, is_short: bool = False, since: str = "") -> str:
     """For the tag `sys.findings`: `!gpu-idle, cpu-bound-input; info: memory-overprovisioned`.
 
     Args:
         findings: The worst first.
         is_short: Whether the run was too short for some rules.
+        since: When that part of a resumed run began that they are of; empty for all of a run.
     """
     warnings = _ids(each for each in findings if each.is_warning)
     remarks = _ids(each for each in findings if not each.is_warning)
-    nothing = NOTHING_IN_SHORT if is_short else NOTHING
     parts = [", ".join(warnings), "info: " + ", ".join(remarks) if remarks else ""]
-    return clean("; ".join(part for part in parts if part) or nothing, MAX_TAG_LENGTH)
+    found = "; ".join(part for part in parts if part) or NOTHING
+    said = [_of_part(since)] if since else []
+    said += [TOO_SHORT] if found == NOTHING and is_short else []
+    return clean(f"{found} ({', '.join(said)})" if said else found, MAX_TAG_LENGTH)
+
+
+def _of_part(since: str) -> str:
+    return f"of the part since {since}"
 
 
 def _ids(findings: Iterable[Finding]) -> list[str]:
@@ -49,9 +56,13 @@ def log_text(findings: Iterable[Finding]) -> str:
     )
 
 
-def description(findings: Sequence[Finding]) -> str:
-    """Markdown for the run's description."""
-    text = "**System metrics**" if findings else "**System metrics**: nothing to remark."
+def description(findings: Sequence[Finding], *, is_short: bool = False, since: str = "") -> str:
+    """Markdown for the run's description; see `tag_text`."""
+    text = "**System metrics**"
+    if since:
+        text += f" {_of_part(since)}"
+    if not findings:
+        text += f": {_NOTHING_IN_SHORT if is_short else 'nothing to remark.'}"
     for each in findings:
         where = f" on {each.node}" if each.node else ""
         said = f"{_sentence(each.title)} {_sentence(each.advice)}"
@@ -60,6 +71,9 @@ def description(findings: Sequence[Finding]) -> str:
             break
         text = longer
     return text
+
+
+_NOTHING_IN_SHORT = "nothing found, but the run was too short for most rules."
 
 
 def _sentence(text: str) -> str:

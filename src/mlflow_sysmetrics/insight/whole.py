@@ -1,4 +1,4 @@
-"""A stored run as a whole: what all its nodes did, judged, and put into one summary."""
+"""A run as a whole: what all its nodes did, and what was found, put into one summary."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.insight.finding import Judgement
 from mlflow_sysmetrics.insight.judging import judge, worst_first
-from mlflow_sysmetrics.insight.part import beside
-from mlflow_sysmetrics.insight.run import RunView
+from mlflow_sysmetrics.insight.part import Part, beside
+from mlflow_sysmetrics.insight.rules import RULES
+from mlflow_sysmetrics.insight.rules.gpu import node_gpus
+from mlflow_sysmetrics.insight.run import NodeGpus, RunView
 from mlflow_sysmetrics.insight.summary import part_of, summarize
 from mlflow_sysmetrics.insight.texts import tag_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from mlflow_sysmetrics.settings import Settings
 
@@ -21,7 +23,28 @@ FINDINGS_TAG = "sys.findings"
 SUMMARY_TAG = "sysmetrics.summary"
 STATISTICS_TAG = "sysmetrics.statistics"
 
+PROVISIONAL = "provisional"
+FINAL = "final"
 RECOMPUTED = "recomputed"
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What one node of a run did, and what was found there.
+
+    Attributes:
+        node: Its name; None for a run that has one.
+        part: What a summary needs to know of it.
+        judgement: What the rules say; None where they were not asked.
+        gpus: What it uses of its GPUs; None where they cannot be judged.
+        since: When that part of a resumed run began that was judged; empty for all of it.
+    """
+
+    node: str | None
+    part: Part
+    judgement: Judgement | None = None
+    gpus: NodeGpus | None = None
+    since: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,62 +63,84 @@ class Answers:
 
 
 def answers(views: Sequence[RunView], settings: Settings) -> Answers:
-    """What the samples of a run say of it.
+    """What the stored samples of a run say of it.
 
     Args:
         views: What each of its nodes did; one at least.
         settings: Which values and findings are wanted.
     """
-    judgements: list[Judgement | None] = [None for _ in views]
-    judgement = None
-    if settings.has_findings:
-        judged = [judge(view, settings.findings_exclude) for view in views]
-        judgement = _together(views, judged)
-        if len(views) > 1:
-            judgement = _with(judgement, judge(_of_all(views), settings.findings_exclude))
-        judgements = list(judged)
-    part = beside(
-        part_of(view, each, settings.summary) for view, each in zip(views, judgements, strict=True)
-    )
-    summary = summarize(part, views[0], judgement, settings.summary) if settings.has_summary else {}
+    return answers_of([result_of(view, settings) for view in views], settings, RECOMPUTED)
+
+
+def result_of(view: RunView, settings: Settings) -> NodeResult:
+    """What one node did, judged."""
+    judgement = judge(view, settings.findings_exclude) if settings.has_findings else None
+    part = part_of(view, judgement, settings.summary)
+    return NodeResult(view.node, part, judgement, node_gpus(view) if view.node else None)
+
+
+def answers_of(results: Sequence[NodeResult], settings: Settings, state: str) -> Answers:
+    """What several nodes, or the only one, say of a run.
+
+    Args:
+        results: What each of them did; one at least.
+        settings: Which values and findings are wanted.
+        state: For the tag that tells what the summary is.
+    """
+    judgement = judgement_of(results, settings)
+    part = beside(each.part for each in results)
+    summary = summarize(part, judgement, settings.summary) if settings.has_summary else {}
     tags = {}
     if judgement is not None and judgement.judged:
-        tags[FINDINGS_TAG] = tag_text(judgement.findings, is_short=bool(judgement.too_short))
+        is_short = bool(judgement.too_short)
+        tags[FINDINGS_TAG] = tag_text(
+            judgement.findings, is_short=is_short, since=judged_since(results)
+        )
     if summary:
-        tags[SUMMARY_TAG] = RECOMPUTED
+        tags[SUMMARY_TAG] = state
         tags[STATISTICS_TAG] = part.to_text()
     return Answers(summary, tags, judgement)
 
 
-def _together(views: Sequence[RunView], judgements: Sequence[Judgement]) -> Judgement:
-    """The judgements of several nodes as one, whose findings name their node."""
-    whole = Judgement()
-    for view, each in zip(views, judgements, strict=True):
-        named = tuple(replace(finding, node=view.node) for finding in each.findings)
-        whole = _with(whole, replace(each, findings=named))
-    return whole
+def judged_since(results: Iterable[NodeResult]) -> str:
+    """When that part of a resumed run began that was judged on all nodes; empty for all of it."""
+    return max(each.since for each in results)
 
 
-def _with(one: Judgement, other: Judgement) -> Judgement:
-    judged = tuple(dict.fromkeys((*one.judged, *other.judged)))
-    not_judged = {**one.not_judged, **other.not_judged}
-    too_short = dict.fromkeys((*one.too_short, *other.too_short))
+def judgement_of(results: Sequence[NodeResult], settings: Settings) -> Judgement | None:
+    """The judgements of nodes as one, with what shows only where they are seen together."""
+    found = [(each.node, each.judgement) for each in results if each.judgement is not None]
+    if not found:
+        return None
+    too_short = set.intersection(*(set(judgement.too_short) for _, judgement in found))
+    if len(results) > 1:
+        found.append((None, judge(_of_all(results), settings.findings_exclude, _OF_ALL_NODES)))
+    judged = tuple(dict.fromkeys(rule for _, judgement in found for rule in judgement.judged))
+    not_judged = {rule: why for _, each in found for rule, why in each.not_judged.items()}
     return Judgement(
-        tuple(worst_first((*one.findings, *other.findings))),
+        tuple(
+            worst_first(
+                replace(finding, node=node or finding.node)
+                for node, judgement in found
+                for finding in judgement.findings
+            )
+        ),
         {rule: why for rule, why in not_judged.items() if rule not in judged},
         judged,
-        tuple(rule for rule in too_short if rule not in judged),
+        tuple(sorted(too_short.difference(judged))),
     )
 
 
-def _of_all(views: Sequence[RunView]) -> RunView:
+_OF_ALL_NODES = tuple(rule for rule in RULES if rule.id == "rank-imbalance")
+
+
+def _of_all(results: Sequence[NodeResult]) -> RunView:
     """What is to be judged of nodes only where they are seen together."""
-    started_s = min(view.started_s for view in views)
+    part = beside(each.part for each in results)
     return RunView(
         statistics={},
-        started_s=started_s,
-        duration_s=max(view.ended_s for view in views) - started_s,
-        samples=min(view.samples for view in views),
-        facts=views[0].facts,
-        nodes=tuple(views),
+        started_s=part.started_s,
+        duration_s=part.duration_s,
+        samples=min(each.part.samples for each in results),
+        node_gpus={each.node or "": each.gpus for each in results},
     )

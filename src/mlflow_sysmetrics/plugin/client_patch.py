@@ -128,7 +128,7 @@ def _begin(run: Run, client: Any) -> None:  # noqa: ANN401 - MLflow has no types
     with contained("runs that a client opens are not sampled", subject="client runs"):
         from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME  # noqa: PLC0415 - as above
 
-        from mlflow_sysmetrics.distributed.leader import with_node  # noqa: PLC0415 - heavy
+        from mlflow_sysmetrics.distributed.leader import nodes_of, with_node  # noqa: PLC0415 - heavy
         from mlflow_sysmetrics.runs.monitors import RunMonitor  # noqa: PLC0415 - heavy
         from mlflow_sysmetrics.runs.registry import RunRequest  # noqa: PLC0415 - heavy
         from mlflow_sysmetrics.settings import Settings  # noqa: PLC0415 - heavy
@@ -138,12 +138,14 @@ def _begin(run: Run, client: Any) -> None:  # noqa: ANN401 - MLflow has no types
             return
         _expected.until_s = 0.0
         run_id = run.info.run_id
+        settings = with_node(Settings.from_env())
         opening = RunRequest(
             run_id,
             client.tracking_uri,
-            with_node(Settings.from_env()),
+            settings,
             resumed=False,
             poll_status=True,
+            nodes=nodes_of(settings),
         )
         _warn_of_other_run(run_id)
         _monitors[run_id] = RunMonitor(opening)

@@ -62,6 +62,7 @@ class HostSampling:
             resumed=True,
             collectors=self._collectors,
             is_of_other_host=True,
+            nodes=self._job.nodes,
             has_own_keys=number == self._job.node,
         )
         return registry.open_run(request)

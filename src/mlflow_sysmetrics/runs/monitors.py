@@ -9,7 +9,7 @@ from mlflow.system_metrics.system_metrics_monitor import (
     SystemMetricsMonitor as MlflowSystemMetricsMonitor,
 )
 
-from mlflow_sysmetrics.distributed.leader import tag_of_resumed_run, with_node
+from mlflow_sysmetrics.distributed.leader import nodes_of, tag_of_resumed_run, with_node
 from mlflow_sysmetrics.log import warn_once
 from mlflow_sysmetrics.log.isolation import Contained, contained
 from mlflow_sysmetrics.runs import registry
@@ -101,6 +101,7 @@ class SystemMetricsMonitor(MlflowSystemMetricsMonitor):
                 in_force,
                 resumed=resume_logging,
                 tags=tag_of_resumed_run(in_force) if resume_logging else {},
+                nodes=1 if given.node_id else nodes_of(in_force),
             )
         )
 

@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.delivery.tracking import open_store
 from mlflow_sysmetrics.facts import known_tags
 from mlflow_sysmetrics.host.threads import start_thread
-from mlflow_sysmetrics.insight.observer import (
-    DESCRIPTION_TAG,
-    Earlier,
-    RunObserver,
-    Subject,
-)
+from mlflow_sysmetrics.insight.last_word import DESCRIPTION_TAG, LastWord
+from mlflow_sysmetrics.insight.node_tag import NodeTag, key_of
+from mlflow_sysmetrics.insight.observer import LEADER, Earlier, RunObserver, Subject
 from mlflow_sysmetrics.insight.part import Part
 from mlflow_sysmetrics.insight.whole import STATISTICS_TAG
 from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.log.addresses import shown_text
+from mlflow_sysmetrics.log.isolation import contained
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable, Mapping
 
     from mlflow_sysmetrics.delivery.run_address import RunAddress
     from mlflow_sysmetrics.delivery.run_store import RunState
     from mlflow_sysmetrics.host.clock import Clock
+    from mlflow_sysmetrics.sampling.sink import Record
     from mlflow_sysmetrics.settings import Settings
 
 _DESCRIPTION_PATIENCE_S = 1.0
+
+
+@dataclass(frozen=True)
+class RunBeside:
+    """What is sampled beside a run.
+
+    Attributes:
+        nodes: How many nodes its job has, this one counted; 1 where that is not known.
+        outer_run_id: The run that was open before in this process, with the same process tree.
+    """
+
+    nodes: int = 1
+    outer_run_id: str | None = None
 
 
 def observer_of(
@@ -36,7 +50,7 @@ def observer_of(
     clock: Clock,
     *,
     resumed: bool,
-    outer_run_id: str | None,
+    beside: RunBeside,
 ) -> RunObserver | None:
     """The observer of a run that opens now; None where there is nothing to say of it.
 
@@ -45,7 +59,7 @@ def observer_of(
         address: Where it lives.
         clock: The host's.
         resumed: Whether it existed before.
-        outer_run_id: The run that was open before in this process, with the same process tree.
+        beside: What is sampled beside it.
     """
     if not (settings.has_summary or settings.has_findings):
         return None
@@ -54,11 +68,38 @@ def observer_of(
         address.run_id,
         settings,
         facts=known_tags,
-        earlier=_EarlierParts(address, epoch_s) if resumed else Earlier,
+        earlier=_EarlierParts(address, epoch_s, settings.node_id) if resumed else Earlier,
         has_description=_Description(address),
-        outer_run_id=outer_run_id,
+        outer_run_id=beside.outer_run_id,
+        nodes=beside.nodes,
     )
     return RunObserver(subject, clock.now_s(), epoch_s)
+
+
+def last_word_of(
+    settings: Settings, nodes: int, outer_run_id: str | None
+) -> Callable[[Mapping[str, str]], Record | None] | None:
+    """Makes what is said of a whole run when a node has ended; None for a run on one.
+
+    Args:
+        settings: In force for it.
+        nodes: How many its job has.
+        outer_run_id: The run within which it is; None where it is within none.
+    """
+    if (
+        settings.node_id is None
+        or nodes <= 1
+        or not (settings.has_summary or settings.has_findings)
+    ):
+        return None
+    last_word = LastWord(settings, nodes, settings.node_id == LEADER, outer_run_id)
+
+    def said(tags: Mapping[str, str]) -> Record | None:
+        with contained("a run on several hosts gets no summary"):
+            return last_word(tags)
+        return None
+
+    return said
 
 
 class _StoreReader:
@@ -93,8 +134,9 @@ class _StoreReader:
 class _EarlierParts(_StoreReader):
     """The parts of a resumed run that came before, read as it opens."""
 
-    def __init__(self, address: RunAddress, opened_s: float) -> None:
+    def __init__(self, address: RunAddress, opened_s: float, node: str | None) -> None:
         super().__init__(address)
+        self._node = node
         self._opened_ms = opened_s * 1000
         self._begin()
 
@@ -102,11 +144,17 @@ class _EarlierParts(_StoreReader):
         state = self._answer(0.0)
         if state is None:
             return None
-        text = state.tags.get(STATISTICS_TAG)
         is_any = any(
             each.step > 0 or each.timestamp_ms < self._opened_ms for each in state.latest.values()
         )
-        return Earlier(is_any, Part.from_text(text) if text is not None else None)
+        return Earlier(is_any, self._part(state.tags))
+
+    def _part(self, tags: Mapping[str, str]) -> Part | None:
+        """What this node, or the only one, said of it."""
+        if self._node is None:
+            return Part.from_text(tags.get(STATISTICS_TAG, ""))
+        tag = NodeTag.from_text(self._node, tags.get(key_of(self._node), ""))
+        return None if tag is None else tag.result.part
 
 
 class _Description(_StoreReader):

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import threading
 import time
+from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,7 +31,7 @@ from mlflow_sysmetrics.host.file_helper import start_helpers
 from mlflow_sysmetrics.host.forks import after_fork_in_child
 from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.runs import unsampled as unsampled_runs
-from mlflow_sysmetrics.runs.observed import observer_of
+from mlflow_sysmetrics.runs.observed import RunBeside, last_word_of, observer_of
 from mlflow_sysmetrics.runs.paced_sink import PACE_MS, PacedSink
 from mlflow_sysmetrics.runs.switch import SYSMETRICS, switched_on
 from mlflow_sysmetrics.sampling.recorder import Recorder
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
     from mlflow_sysmetrics.host.host import Host
     from mlflow_sysmetrics.insight.observer import RunObserver
     from mlflow_sysmetrics.settings import Settings
+
+
+_ENDED_KEPT = 4
+"""Runs that other processes ended: this one may end before their last records are sent."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class RunRequest:
         tags: Set as the run opens.
         is_of_other_host: Whether a process of another host opened it, so that the host's tags are
             that host's.
+        nodes: How many hosts the job has that opened it; 1 where that is not known.
         has_own_keys: Whether no other host can log under the same keys, since the launcher has
             numbered the hosts.
     """
@@ -80,6 +86,7 @@ class RunRequest:
     poll_status: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
     is_of_other_host: bool = False
+    nodes: int = 1
     has_own_keys: bool = False
 
     @property
@@ -147,6 +154,7 @@ class OpenRuns:
         self._collectors.load()
         self._lock = threading.RLock()
         self._by_key: dict[tuple[str, str, CollectorSet | None], OpenRun] = {}
+        self._ended: deque[Recorder | Standby] = deque(maxlen=_ENDED_KEPT)
 
     def acquire(self, opening: RunRequest) -> OpenRun:
         """Open a run, or count one more user of an open one."""
@@ -196,11 +204,11 @@ class OpenRuns:
             self._by_key.clear()
         left = [run.recorder for run in runs]
         began_s = time.monotonic()
-        timeout_s = max((each.store_timeout_s for each in left), default=0)
+        timeout_s = max((each.store_timeout_s for each in (*left, *self._ended)), default=0)
         with ExitStack() as stack:  # Ctrl-C during one run does not skip the others
             for run in runs:
                 stack.callback(run.claim.release)
-            for recorder in reversed(left):
+            for recorder in (*reversed(left), *self._ended):
                 stack.callback(recorder.deliver, began_s + timeout_s)
             for recorder in left:
                 recorder.stop(began_s + timeout_s / 2)
@@ -245,6 +253,7 @@ class OpenRuns:
             if self._by_key.get(run.key) is not run:
                 return
             del self._by_key[run.key]
+            self._ended.append(run.recorder)
         run.recorder.end()
         run.claim.release()
         if run.opening.on_end is not None:
@@ -271,6 +280,7 @@ class OpenRuns:
             folder,
             _tags(opening),
             self._own_prefix(opening) if opening.resumed and not opening.has_own_keys else None,
+            last_word_of(opening.settings, opening.nodes, self._outer_run_id(run)),
         )
         on_end = partial(self.end, run) if opening.poll_status else None
         channel = Channel(self._uploader(opening, folder), stream, on_end)
@@ -295,7 +305,7 @@ class OpenRuns:
             address,
             self._host.clock,
             resumed=opening.resumed,
-            outer_run_id=self._outer_run_id(run),
+            beside=RunBeside(opening.nodes, self._outer_run_id(run)),
         )
 
     def _outer_run_id(self, run: OpenRun) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlflow_sysmetrics.insight import judging
+from mlflow_sysmetrics.insight import judging, whole
 from mlflow_sysmetrics.insight import observer as observer_module
 from mlflow_sysmetrics.insight.observer import Earlier, RunObserver, Subject
 from mlflow_sysmetrics.insight.part import Part
@@ -173,7 +173,7 @@ def test_the_store_is_not_asked_for_a_description_unless_one_is_wanted() -> None
 def test_the_final_judgement_replaces_the_live_one(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = killed(300)
     monkeypatch.setattr(
-        observer_module,
+        whole,
         "judge",
         lambda run, *globs: replace(judging.judge(run, *globs), findings=()),
     )

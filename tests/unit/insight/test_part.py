@@ -62,14 +62,15 @@ def test_nodes_beside_each_other_take_the_time_of_the_longest() -> None:
     assert whole.statistics[SHARE].mean == pytest.approx(28.0)
 
 
-def test_the_power_of_nodes_is_the_sum_of_their_means() -> None:
+def test_the_power_of_nodes_is_what_all_used_over_the_time_of_the_longest() -> None:
     key = "gpu/power_usage_watts"
 
     whole = beside(
         (part_of({key: [300.0, 500.0]}), part_of({key: [100.0]}), part_of({SHARE: [1.0]}))
     )
 
-    assert whole.statistics[key].mean == pytest.approx(500.0)
+    # 400 W for 20 s, and beside it 100 W for 10 s.
+    assert whole.statistics[key].mean == pytest.approx(450.0)
 
 
 def test_a_tag_is_never_too_long() -> None:

@@ -6,7 +6,7 @@ from mlflow_sysmetrics.insight.judging import judge
 from mlflow_sysmetrics.insight.run import RunView
 from mlflow_sysmetrics.insight.statistics import Accumulator, Grid, frozen
 from mlflow_sysmetrics.insight.summary import part_of, summarize
-from mlflow_sysmetrics.insight.texts import tag_text
+from mlflow_sysmetrics.insight.texts import description, tag_text
 from mlflow_sysmetrics.insight.whole import FINDINGS_TAG, answers
 from mlflow_sysmetrics.settings import Settings
 
@@ -43,4 +43,20 @@ def test_a_short_run_has_no_count_of_findings() -> None:
     run = view(4)
     judgement = judge(run)
 
-    assert "summary/findings" not in summarize(part_of(run, judgement), run, judgement)
+    assert "summary/findings" not in summarize(part_of(run, judgement), judgement)
+
+
+def test_a_description_of_a_short_run_says_so_too() -> None:
+    assert description((), is_short=True) == (
+        "**System metrics**: nothing found, but the run was too short for most rules."
+    )
+    assert description(()) == "**System metrics**: nothing to remark."
+
+
+def test_findings_of_a_resumed_run_say_of_which_part_they_are() -> None:
+    since = "2026-12-01T09:30:00Z"
+
+    assert tag_text((), since=since) == f"none (of the part since {since})"
+    assert description((), since=since) == (
+        f"**System metrics** of the part since {since}: nothing to remark."
+    )

@@ -37,7 +37,7 @@ def run_of(histories: dict[str, list[float]], **more: Any) -> RunView:  # noqa: 
 def summary_of(
     run: RunView, judgement: Judgement | None = None, globs: tuple[str, ...] = ()
 ) -> dict[str, float]:
-    found = summarize(part_of(run, judgement, globs), run, judgement, globs)
+    found = summarize(part_of(run, judgement, globs), judgement, globs)
     return {key.removeprefix("summary/"): value for key, value in found.items()}
 
 

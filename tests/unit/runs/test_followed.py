@@ -18,6 +18,9 @@ from mlflow_sysmetrics.distributed.launchers import LAUNCHERS
 from mlflow_sysmetrics.distributed.nodes import NODES_TAG, parse_nodes
 from mlflow_sysmetrics.distributed.roots import roll_of
 from mlflow_sysmetrics.host.host import Host
+from mlflow_sysmetrics.insight.node_tag import NodeTag, key_of
+from mlflow_sysmetrics.insight.part import Part
+from mlflow_sysmetrics.insight.whole import NodeResult
 from mlflow_sysmetrics.runs import followed, rank, registry
 from mlflow_sysmetrics.runs.followed import HostSampling, settings_of_follower
 from mlflow_sysmetrics.runs.rank import RankFollower
@@ -103,6 +106,25 @@ def test_it_stops_when_rank_0_ends_the_run_whose_status_stays(uri: str, run_id: 
 
     assert not follower.has_run
     assert MlflowClient(uri).get_run(run_id).info.status == "FAILED"
+
+
+def test_a_process_that_ends_just_after_the_run_has_sent_its_last_word(
+    uri: str, run_id: str
+) -> None:
+    leaders = NodeResult("node_0", Part({}, 0.0, 60.0, 6))
+    client = MlflowClient(uri)
+    client.set_tag(run_id, key_of("node_0"), NodeTag("final", 2, leaders).to_text())
+    follower = follower_of(uri)
+    follower.look()
+    eventually(lambda: bool(metrics_of(uri, run_id)))
+    client.set_terminated(run_id)
+    follower.look()
+    registry.close_all()  # as the end of the process does
+
+    run = client.get_run(run_id)
+    assert run.data.tags["sysmetrics.node_1"].startswith("final")
+    assert run.data.tags["sysmetrics.summary"] == "final"
+    assert run.data.metrics["system/summary/duration_seconds"] == 60.0
 
 
 def test_a_host_that_comes_back_goes_on_with_the_steps(uri: str, run_id: str) -> None:

@@ -13,7 +13,7 @@ from mlflow_sysmetrics.insight.rules.evidence import (
     check_not_interactive,
     rate,
 )
-from mlflow_sysmetrics.insight.run import Known
+from mlflow_sysmetrics.insight.run import Known, NodeGpus
 from mlflow_sysmetrics.insight.thresholds import LIMITS
 
 if TYPE_CHECKING:
@@ -316,15 +316,25 @@ def ecc_errors(run: RunView) -> Finding | None:
     )
 
 
+def node_gpus(run: RunView) -> NodeGpus | None:
+    """How much one node uses of its GPUs; None where they cannot be judged."""
+    try:
+        use = gpu_use(run)
+    except NotJudged:
+        return None
+    return NodeGpus(use.mean, use.is_certain)
+
+
 def rank_imbalance(run: RunView) -> Finding | None:
     """A node whose GPUs have much less to do than those of the others.
 
     Raises:
         NotJudged: The run has one node, or the GPUs of a node cannot be judged.
     """
-    uses: dict[str, GpuUse] = {}
-    for number, node in enumerate(run.nodes):
-        uses[node.node or str(number)] = gpu_use(node)
+    uses = {node: use for node, use in run.node_gpus.items() if use is not None}
+    unknown = sorted(run.node_gpus.keys() - uses.keys())
+    if unknown:
+        raise NotJudged(f"the GPUs of {unknown[0]} cannot be judged")
     if len(uses) <= 1:
         raise NotJudged("it takes several nodes")
     slowest = min(uses, key=lambda name: uses[name].mean)
