@@ -274,7 +274,8 @@ def _variables() -> list[dict[str, Any]]:
         _query("experiment", "Experiment", f"label_values({_INFO}, experiment)"),
         {
             **_query("run", "Run", f'query_result({_INFO}{{experiment="$experiment"}})'),
-            "regex": r'/run_id="(?<value>[^"]+)".*run_name="(?<text>[^"]+)"/',
+            # Prometheus gives labels in their order; a name may have quotes.
+            "regex": r'/run_id="(?<value>[^"]+)",run_name="(?<text>.*)",series_run_id=/',
         },
         {
             # Of nested runs the outermost has the series of the host and of the process tree.
