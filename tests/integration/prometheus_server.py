@@ -80,12 +80,12 @@ class PrometheusServer:
 
     def get(self, path: str) -> Any:  # noqa: ANN401 - JSON
         """The data of an answer of its API."""
-        with urllib.request.urlopen(f"http://{self._address}/api/v1/{path}", timeout=10) as answer:  # noqa: S310 - ours
+        with urllib.request.urlopen(f"http://{self._address}/api/v1/{path}", timeout=10) as answer:
             return json.load(answer)["data"]
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://{self._address}/-/ready", timeout=5):  # noqa: S310 - ours
+            with urllib.request.urlopen(f"http://{self._address}/-/ready", timeout=5):
                 return True
         except OSError:
             return False

@@ -6,18 +6,15 @@ import json
 import re
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
-from make_dashboard import PANELS, PATH, dashboard_text
 
 from fakes.waiting import eventually
 from integration.launcher import Launcher, Run, finished
 from integration.prometheus_server import PrometheusServer
 from integration.servers import free_port
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from make_dashboard import PANELS, PATH, dashboard_text
 
 _ROOT = Path(__file__).parents[2]
 
@@ -69,7 +66,7 @@ def filled(query: str, run_id: str) -> str:
 @pytest.fixture(scope="module")
 def watched(
     tmp_path_factory: pytest.TempPathFactory, plugin: Path, empty_database: Path
-) -> Iterator[Watched]:
+) -> Watched:
     folder = tmp_path_factory.mktemp("watched")
     (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
     launcher = Launcher(plugin, folder, f"sqlite:///{folder}/mlflow.db")
@@ -91,7 +88,7 @@ def watched(
             groups = prometheus.get("rules")["groups"]
         finally:
             outcome = finished(process)
-    yield Watched(outcome.observation.run, shown, groups[0]["rules"], info)
+    return Watched(outcome.observation.run, shown, groups[0]["rules"], info)
 
 
 def test_the_file_is_what_the_script_makes_of_the_catalog() -> None:

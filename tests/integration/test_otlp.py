@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import socket
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -95,8 +97,6 @@ def test_the_names_of_the_run_are_on_its_info_series(
 def test_a_host_that_is_excluded_stands_in_nothing_that_is_sent(
     launcher: Launcher, receiver: OtlpReceiver
 ) -> None:
-    import socket
-
     launcher.run(TRAINING, MLFLOW_SYSMETRICS_EXCLUDE_TAGS="sys.hostname")
 
     assert receiver.points
@@ -143,7 +143,7 @@ def test_increases_add_up_to_what_is_counted(launcher: Launcher, receiver: OtlpR
         run.system["network_receive_megabytes"][-1].value * 1e6, abs=600
     )
     spans = [(each.started_ns, each.time_ns) for each in increases]
-    assert all(end == start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(end == start for (_, end), (start, _) in itertools.pairwise(spans))
 
 
 def test_a_training_ends_in_time_and_well_beside_a_receiver_that_hangs(
@@ -158,7 +158,7 @@ def test_a_training_ends_in_time_and_well_beside_a_receiver_that_hangs(
     assert "OTLP receiver" in said
 
 
-def test_openTelemetrys_variables_alone_export_nothing(  # noqa: N802 - a name
+def test_variables_of_opentelemetry_alone_export_nothing(
     launcher: Launcher, receiver: OtlpReceiver
 ) -> None:
     launcher.run(TRAINING, MLFLOW_SYSMETRICS_EXPORT="")

@@ -286,7 +286,7 @@ def test_what_the_receiver_refuses_is_given_up_and_later_samples_are_sent(
     assert "1 samples were lost" in taken
 
 
-def test_a_receiver_that_does_not_exist_is_told_once_and_openTelemetrys_own_words_are_not(  # noqa: N802 - a name
+def test_a_receiver_that_does_not_exist_is_told_once_and_opentelemetry_says_nothing(
     receiver: OtlpReceiver,
     exporter: OtlpExporter,
     monkeypatch: pytest.MonkeyPatch,
