@@ -78,6 +78,7 @@ def watched(
             stdin=subprocess.PIPE,
             MLFLOW_SYSMETRICS_EXPORT=f"prometheus:{port}",
             MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL="0.5",
+            MLFLOW_EXPERIMENT_NAME="pairs",
         )
         try:
             rated = "rate(process_cpu_time_seconds_total[10s])"
@@ -144,7 +145,7 @@ def test_the_run_is_found_by_its_experiment_and_name(watched: Watched) -> None:
     assert found["value"] == watched.run.run_id
     assert found["text"] == 'the "first" one'
     assert watched.info["series_run_id"] == watched.run.run_id
-    assert watched.info["experiment"] == "Default"
+    assert watched.info["experiment"] == "pairs"
 
 
 def test_prometheus_evaluates_every_rule(watched: Watched) -> None:

@@ -72,6 +72,27 @@ def open_otlp(target: str) -> OtlpExporter:  # noqa: ARG001 - as all openers; it
     Raises:
         CannotExport: OpenTelemetry's exporter is not installed.
     """
+    _check_installed()
+    return OtlpExporter()
+
+
+def describe_otlp(target: str) -> str:  # noqa: ARG001 - as all
+    """Where samples are sent, and how.
+
+    Raises:
+        CannotExport: OpenTelemetry's exporter is not installed.
+    """
+    _check_installed()
+    counters = "increases (delta)" if _prefers_delta() else "totals (cumulative)"
+    return f"sends to {receiver_address()}, counters as {counters}"
+
+
+def _check_installed() -> None:
+    """See that the extra is there, without importing it.
+
+    Raises:
+        CannotExport: It is not.
+    """
     try:
         is_installed = find_spec(_PACKAGE) is not None
     except ModuleNotFoundError:  # of a package around it
@@ -80,7 +101,6 @@ def open_otlp(target: str) -> OtlpExporter:  # noqa: ARG001 - as all openers; it
         raise CannotExport(
             "export over OTLP needs OpenTelemetry's exporter: pip install 'mlflow-sysmetrics[otlp]'"
         )
-    return OtlpExporter()
 
 
 def receiver_address() -> str:
@@ -94,8 +114,11 @@ def _open_sender(busy: CallLock) -> Sender:
     """OpenTelemetry's; it takes a while to import."""
     from mlflow_sysmetrics.export.otlp_client import OtlpClient  # noqa: PLC0415 - as said
 
-    preference = os.environ.get(_TEMPORALITY, "").strip().lower()
-    return OtlpClient(busy, is_delta=preference in {"delta", "lowmemory"})
+    return OtlpClient(busy, is_delta=_prefers_delta())
+
+
+def _prefers_delta() -> bool:
+    return os.environ.get(_TEMPORALITY, "").strip().lower() in {"delta", "lowmemory"}
 
 
 class OtlpExporter(Exporter):
