@@ -41,7 +41,6 @@ class OtlpReceiver:
         headers: Those of each request.
         statuses: What the next requests are answered with; 200 once they are used up.
         is_down: While set, every request is answered with 503.
-        hangs: While set, no request is answered.
         requests: Number of requests, also of those that were refused.
     """
 
@@ -118,7 +117,7 @@ def decoded(content: bytes) -> list[Received]:
 def _kind(metric: Any) -> str:  # noqa: ANN401 - a message of protobuf
     if not metric.HasField("sum"):
         return str(metric.WhichOneof("data"))
-    name = AggregationTemporality.Name(metric.sum.aggregation_temporality)
+    name: str = AggregationTemporality.Name(metric.sum.aggregation_temporality)
     return name.removeprefix("AGGREGATION_TEMPORALITY_").lower()
 
 

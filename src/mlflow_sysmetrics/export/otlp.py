@@ -8,10 +8,9 @@ import os
 import threading
 import time
 from collections import deque
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
-from mlflow_sysmetrics.export.contract import CannotExport, Exporter
+from mlflow_sysmetrics.export.contract import Exporter, require_extra
 from mlflow_sysmetrics.host.backoff import Backoff
 from mlflow_sysmetrics.host.forks import CallLock, ForkOrder, hold_during_fork
 from mlflow_sysmetrics.host.threads import start_thread
@@ -72,7 +71,7 @@ def open_otlp(target: str) -> OtlpExporter:  # noqa: ARG001 - as all openers; it
     Raises:
         CannotExport: OpenTelemetry's exporter is not installed.
     """
-    _check_installed()
+    require_extra("otlp", _PACKAGE)
     return OtlpExporter()
 
 
@@ -82,25 +81,9 @@ def describe_otlp(target: str) -> str:  # noqa: ARG001 - as all
     Raises:
         CannotExport: OpenTelemetry's exporter is not installed.
     """
-    _check_installed()
+    require_extra("otlp", _PACKAGE)
     counters = "increases (delta)" if _prefers_delta() else "totals (cumulative)"
     return f"sends to {receiver_address()}, counters as {counters}"
-
-
-def _check_installed() -> None:
-    """See that the extra is there, without importing it.
-
-    Raises:
-        CannotExport: It is not.
-    """
-    try:
-        is_installed = find_spec(_PACKAGE) is not None
-    except ModuleNotFoundError:  # of a package around it
-        is_installed = False
-    if not is_installed:
-        raise CannotExport(
-            "export over OTLP needs OpenTelemetry's exporter: pip install 'mlflow-sysmetrics[otlp]'"
-        )
 
 
 def receiver_address() -> str:

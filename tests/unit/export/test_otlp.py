@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,8 @@ from mlflow_sysmetrics.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pytest_mock import MockerFixture
 
     from mlflow_sysmetrics.catalog.exported import Attributes, Exported
 
@@ -74,6 +77,15 @@ def exporter(receiver: OtlpReceiver) -> OtlpExporter:
 def closed(exporter: OtlpExporter, run: ExportedRun = RUN) -> None:
     exporter.end(run)
     exporter.wait(LONG_S)
+
+
+def has_received(receiver: OtlpReceiver, samples: int) -> bool:
+    return len(receiver.of("system.disk.io")) == samples
+
+
+def attempted(exporter: OtlpExporter, receiver: OtlpReceiver, attempts: int) -> None:
+    """Wait until one attempt more has been made."""
+    eventually(lambda: receiver.requests > attempts and not exporter._under_way)
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -223,9 +235,9 @@ def test_what_an_outage_held_up_arrives_after_it_with_its_own_times(
     receiver.is_down = True
     for second in (1, 2, 3):
         exporter.put(sample(second))
-        seen = receiver.requests
+        attempts = receiver.requests
         exporter.end(RUN)
-        eventually(lambda seen=seen: receiver.requests > seen and not exporter._under_way)
+        attempted(exporter, receiver, attempts)
     receiver.is_down = False
     closed(exporter)
 
@@ -265,7 +277,7 @@ def test_a_second_outage_is_not_warned_of_again(
     for second in (1, 2):
         receiver.statuses = [503]
         exporter.put(sample(second))
-        eventually(lambda second=second: len(receiver.of("system.disk.io")) == second)
+        eventually(partial(has_received, receiver, second))
 
     assert len(warnings(caplog)) == 2
 
@@ -321,22 +333,16 @@ def test_the_end_of_a_run_waits_no_longer_for_a_receiver_that_hangs_than_it_is_t
 
 
 def test_nested_runs_wait_but_once_for_a_receiver_that_hangs(
-    receiver: OtlpReceiver, exporter: OtlpExporter, monkeypatch: pytest.MonkeyPatch
+    receiver: OtlpReceiver, exporter: OtlpExporter, mocker: MockerFixture
 ) -> None:
     receiver.hang()
     exporter.put(sample(1))
     exporter.wait(0.2)
-    waited: list[float | None] = []
-    wait_for = exporter._condition.wait_for
-    monkeypatch.setattr(
-        exporter._condition,
-        "wait_for",
-        lambda condition, timeout_s: waited.append(timeout_s) or wait_for(condition, timeout_s),
-    )
+    wait_for = mocker.spy(exporter._condition, "wait_for")
 
     exporter.wait(LONG_S)
 
-    assert waited == [0.0]
+    assert wait_for.call_args.args[1] == 0.0
 
 
 def test_a_run_that_ends_at_once_is_delivered(
