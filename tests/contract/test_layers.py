@@ -25,6 +25,7 @@ LAYERS = (
     "sampling",
     "insight",
     "delivery",
+    "export",
     "distributed",
     "runs",
     "plugin",
