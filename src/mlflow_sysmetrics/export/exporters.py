@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow_sysmetrics.export.contract import CannotExport
+from mlflow_sysmetrics.export.otlp import describe_otlp, open_otlp
 from mlflow_sysmetrics.export.prometheus import describe_prometheus, open_prometheus
 from mlflow_sysmetrics.export.text_file import describe_text_file, open_text_file
 
@@ -33,6 +34,7 @@ class ExporterKind(NamedTuple):
 EXPORTERS = (
     ExporterKind("prometheus", open_prometheus, describe_prometheus),
     ExporterKind("textfile", open_text_file, describe_text_file),
+    ExporterKind("otlp", open_otlp, describe_otlp),
 )
 
 

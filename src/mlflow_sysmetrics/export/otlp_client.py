@@ -80,7 +80,7 @@ class _Session(requests.Session):
             with self._busy:
                 response = super().send(request, **options)
         except requests.RequestException as error:
-            self._reason = repr(error)
+            self._reason = _innermost(error)
             raise
         self._status = response.status_code
         self._reason = f"{response.status_code} {response.reason} {response.text}".strip()
@@ -93,3 +93,10 @@ class _Session(requests.Session):
             shown_text(self._reason, self._url) or "it could not be encoded",
             is_final=is_refused or not self._url,
         )
+
+
+def _innermost(error: BaseException) -> str:
+    """What went wrong, without what requests and urllib3 have put around it."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return str(error) or type(error).__name__

@@ -312,6 +312,7 @@ def test_a_receiver_that_does_not_exist_is_told_once_and_opentelemetry_says_noth
 
     (said,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.INFO]
     assert "takes no samples now" in said
+    assert said.endswith("Connection refused")
 
 
 # The end of a run
