@@ -37,6 +37,7 @@ LAYERS = (
 MAY_IMPORT = {
     "mlflow": {"insight", "delivery", "distributed", "runs", "plugin", "lightning", "cli"},
     "pynvml": {"accelerators"},
+    "opentelemetry": {"export"},
     "subprocess": {"host", "cli"},  # `watch` starts the user's command
 }
 

@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from mlflow_sysmetrics.export.contract import Exporter, require_extra
+from mlflow_sysmetrics.export.otlp_failure import NotSent
 from mlflow_sysmetrics.host.backoff import Backoff
 from mlflow_sysmetrics.host.forks import CallLock, ForkOrder, hold_during_fork
 from mlflow_sysmetrics.host.threads import start_thread
@@ -40,18 +41,6 @@ _PACKAGE = "opentelemetry.exporter.otlp.proto.http"
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _METRICS_ENDPOINT = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
 _TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
-
-
-class NotSent(Exception):  # noqa: N818 - an outcome, not an error of ours
-    """The receiver took nothing; the message says why, without secrets.
-
-    Attributes:
-        is_final: Whether it will never take this.
-    """
-
-    def __init__(self, reason: str, *, is_final: bool) -> None:
-        super().__init__(reason)
-        self.is_final = is_final
 
 
 class Sender(Protocol):

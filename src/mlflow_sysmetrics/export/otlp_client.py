@@ -9,8 +9,8 @@ from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExp
 from opentelemetry.sdk.metrics.export import MetricExportResult
 
 from mlflow_sysmetrics.delivery.quiet import quiet_libraries
-from mlflow_sysmetrics.export.otlp import NotSent
 from mlflow_sysmetrics.export.otlp_data import MetricsBuilder
+from mlflow_sysmetrics.export.otlp_failure import NotSent
 from mlflow_sysmetrics.log.addresses import shown_text
 
 if TYPE_CHECKING:
