@@ -24,7 +24,7 @@ from mlflow_sysmetrics.catalog.exports import RUN_INFO
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlflow_sysmetrics.catalog.exported import Exported, Instrument
+    from mlflow_sysmetrics.catalog.exported import Attributes, Exported, Instrument
     from mlflow_sysmetrics.export.contract import ExportedRun, Measurement, Sample
 
 SERVICE = "mlflow-sysmetrics"
@@ -66,6 +66,9 @@ class MetricsBuilder:
     def __init__(self, *, is_delta: bool) -> None:
         self._is_delta = is_delta
         self._runs: WeakKeyDictionary[ExportedRun, dict[int, _Series]] = WeakKeyDictionary()
+        self._resources: WeakKeyDictionary[ExportedRun, tuple[Attributes, Resource]] = (
+            WeakKeyDictionary()
+        )
         self._pending: dict[_Series, _Sent] = {}
 
     def build(self, samples: Sequence[Sample]) -> MetricsData:
@@ -100,7 +103,14 @@ class MetricsBuilder:
         if last.info:
             metrics.append(self._metric(RUN_INFO, [_info_point(last)]))
         scope = ScopeMetrics(_SCOPE, metrics, "")
-        return ResourceMetrics(_resource(last), [scope], "")
+        return ResourceMetrics(self._resource_of(last), [scope], "")
+
+    def _resource_of(self, sample: Sample) -> Resource:
+        """That of a run; making one takes OpenTelemetry as long as sending."""
+        known = self._resources.get(sample.run)
+        if known is None or known[0] != sample.info:
+            known = self._resources[sample.run] = (sample.info, _resource(sample))
+        return known[1]
 
     def _point(self, series: _Series, measurement: Measurement) -> NumberDataPoint:
         value, time_ns, started_ns = measurement.value, _ns(measurement.time_s), series.started_ns
