@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).parents[1]
 _PAGES = ("CHANGELOG.md", "CONTRIBUTING.md")
+_FOLDERS = ("assets", "grafana")
 
-_FROM_DOCS = re.compile(rf"\]\(\.\./((?:\.\./)*(?:assets/|{'|'.join(map(re.escape, _PAGES))}))")
+_LEADING_OUT = (*_PAGES, *(f"{each}/" for each in _FOLDERS))
+_FROM_DOCS = re.compile(rf"\]\(\.\./((?:\.\./)*(?:{'|'.join(map(re.escape, _LEADING_OUT))}))")
 _FROM_ROOT = re.compile(r"\]\(docs/")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages and the pictures."""
-    for path in (*map(_ROOT.joinpath, _PAGES), *sorted((_ROOT / "assets").iterdir())):
+    """Add the pages, the pictures and what is to be downloaded."""
+    in_folders = [path for each in _FOLDERS for path in sorted((_ROOT / each).iterdir())]
+    for path in (*map(_ROOT.joinpath, _PAGES), *in_folders):
         name = path.relative_to(_ROOT).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(path)))
     return files

@@ -110,6 +110,35 @@ def _is_of_summary(glob: str) -> bool:
     return any(fnmatch.fnmatchcase(name, glob) for name in (*own, *made))
 
 
+PROMETHEUS = re.compile(
+    r"prometheus(:((?P<host>[^:]+|\[[0-9a-fA-F:.%]+\]):)?(?P<first>\d{1,5})(-(?P<last>\d{1,5}))?)?"
+)
+"""`prometheus`, `prometheus:9464` or `prometheus:0.0.0.0:9464-9479`."""
+
+TEXT_FILE = "textfile:"
+_MAX_PORT = 65_535
+
+
+def _export(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(_export_target, _globs(text))))
+
+
+def _export_target(text: str) -> str:
+    if text.startswith(TEXT_FILE):
+        folder = _folder(text.removeprefix(TEXT_FILE).strip())
+        if folder is None:
+            raise ValueError(text)
+        return f"{TEXT_FILE}{folder}"
+    prometheus = PROMETHEUS.fullmatch(text)
+    if prometheus is not None:
+        ports = [int(prometheus[name]) for name in ("first", "last") if prometheus[name]]
+        if ports == sorted(ports) and all(0 < port <= _MAX_PORT for port in ports):
+            return text
+    if text != "otlp":
+        raise ValueError(text)
+    return text
+
+
 def _findings(text: str) -> str:
     if text.lower() not in {"on", OFF, "describe"}:
         raise ValueError(text)
@@ -251,6 +280,15 @@ VARIABLES = (
         "with `off` rank 0's own process and host alone.",
     ),
     Variable(
+        "MLFLOW_SYSMETRICS_EXPORT",
+        "export",
+        _export,
+        "any of `prometheus`, `prometheus:PORT`, `prometheus:HOST:PORT-PORT`, "
+        "`textfile:DIRECTORY` and `otlp`, comma-separated",
+        "Where else the samples go, live: to Prometheus, which scrapes the first free port "
+        "(by default of 9464 to 9479, on 127.0.0.1) or reads files in a folder, and over OTLP.",
+    ),
+    Variable(
         "MLFLOW_SYSMETRICS_FLUSH_TIMEOUT",
         "flush_timeout_s",
         _timeout_s,
@@ -286,6 +324,7 @@ class Settings:
         findings: `on`, `off` or `describe`.
         findings_exclude: Globs of the findings to leave out.
         distributed: What other processes of a job log: `auto`, `all` or `off`.
+        export: Targets to which the samples are exported beside the run's store.
         flush_timeout_s: Bound on what the end of a run waits.
         spool_dir: Folder for samples that could not be sent; None for the user's own.
         origins: By field: the variable that set it.
@@ -304,6 +343,7 @@ class Settings:
     findings: str = "on"
     findings_exclude: tuple[str, ...] = ()
     distributed: str = "auto"
+    export: tuple[str, ...] = ()
     flush_timeout_s: float = 5.0
     spool_dir: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)

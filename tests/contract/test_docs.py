@@ -34,7 +34,7 @@ DOCUMENTS = {
 LINK = re.compile(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)
 CODE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SYSTEM_KEY = re.compile(r"`system/([\w/<>]+)`")
-SYS_TAG = re.compile(r"\b(?<!mlflow_)(?:sys|sysmetrics)\.[a-z]\w*(?:<n>)?(?![\w*<])")
+SYS_TAG = re.compile(r"\b(?<!mlflow[_.-])(?:sys|sysmetrics)\.[a-z]\w*(?:<n>)?(?![\w*<])")
 VARIABLE = re.compile(r"\bMLFLOW_(?:SYSMETRICS|SYSTEM_METRICS)_\w+")
 
 SUMMARY_NAMES = {each.name for each in SUMMARY}

@@ -25,6 +25,7 @@ LAYERS = (
     "sampling",
     "insight",
     "delivery",
+    "export",
     "distributed",
     "runs",
     "plugin",
@@ -36,6 +37,7 @@ LAYERS = (
 MAY_IMPORT = {
     "mlflow": {"insight", "delivery", "distributed", "runs", "plugin", "lightning", "cli"},
     "pynvml": {"accelerators"},
+    "opentelemetry": {"export"},
     "subprocess": {"host", "cli"},  # `watch` starts the user's command
 }
 

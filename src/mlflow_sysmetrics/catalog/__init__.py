@@ -18,6 +18,8 @@ from mlflow_sysmetrics.catalog.accelerators import (
     gpu_name,
 )
 from mlflow_sysmetrics.catalog.container import CONTAINER_METRICS, PRESSURE_METRICS
+from mlflow_sysmetrics.catalog.exported import Exported
+from mlflow_sysmetrics.catalog.exports import EXPORTS
 from mlflow_sysmetrics.catalog.host import HOST_METRICS
 from mlflow_sysmetrics.catalog.model import (
     MAX_TAG_LENGTH,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ACCELERATOR_METRICS",
     "CONTAINER_METRICS",
+    "EXPORTS",
     "GPU_METRICS",
     "HOST_METRICS",
     "MAX_TAG_LENGTH",
@@ -57,6 +60,7 @@ __all__ = [
     "Metric",
     "SummaryValue",
     "Tag",
+    "exported_as",
     "gpu_name",
     "metric_of",
     "metrics_of",
@@ -99,6 +103,25 @@ def metric_of(key: str) -> Metric:
     if template not in _BY_KEY:
         raise KeyError(key)
     return _numbered(_BY_KEY[template], numbers)
+
+
+@lru_cache(maxsize=4096)
+def exported_as(metric: Metric) -> Exported | None:
+    """What a metric is outside MLflow, the device numbers of its key in the attributes.
+
+    None for one that is not exported.
+    """
+    template, numbers = _template_of(metric.key, EXPORTS)
+    exported = EXPORTS[template]
+    if not isinstance(exported, Exported):
+        return None
+    instrument = exported.instrument
+    if not instrument.description:
+        instrument = replace(instrument, description=metric.meaning)
+    attributes = exported.attributes
+    if numbers:
+        attributes = tuple((name, value.format_map(numbers)) for name, value in attributes)
+    return Exported(instrument, exported.factor, attributes)
 
 
 def _template_of(name: str, known: Container[str]) -> tuple[str, dict[str, str]]:

@@ -16,7 +16,7 @@ from mlflow_sysmetrics.host.forks import after_fork_in_child
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LIBRARIES = ("mlflow", "sqlalchemy", "alembic", "urllib3", "databricks")
+_LIBRARIES = ("mlflow", "sqlalchemy", "alembic", "urllib3", "databricks", "opentelemetry")
 _LOADED_LATE = "mlflow.store.db.utils"  # with the first store in a database, which may be away
 
 

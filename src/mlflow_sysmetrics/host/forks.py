@@ -27,6 +27,7 @@ class ForkOrder(Enum):
 
     FOLLOWER = auto()
     UPLOADER = auto()
+    EXPORTER = auto()
     SAMPLER = auto()
     COLLECTOR = auto()
 

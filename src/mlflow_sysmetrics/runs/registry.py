@@ -26,11 +26,13 @@ from mlflow_sysmetrics.distributed import domain
 from mlflow_sysmetrics.distributed.claim import Claim
 from mlflow_sysmetrics.distributed.leader import counts_this_rank, host_with_ranks
 from mlflow_sysmetrics.distributed.standby import Standby
+from mlflow_sysmetrics.export.exports import Exports
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host.file_helper import start_helpers
 from mlflow_sysmetrics.host.forks import after_fork_in_child
 from mlflow_sysmetrics.log import logger
 from mlflow_sysmetrics.runs import unsampled as unsampled_runs
+from mlflow_sysmetrics.runs.exported import exported_run
 from mlflow_sysmetrics.runs.observed import RunBeside, last_word_of, observer_of
 from mlflow_sysmetrics.runs.paced_sink import PACE_MS, PacedSink
 from mlflow_sysmetrics.runs.switch import SYSMETRICS, switched_on
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
     from mlflow_sysmetrics.host.host import Host
     from mlflow_sysmetrics.insight.observer import RunObserver
+    from mlflow_sysmetrics.sampling.sink import Sink
     from mlflow_sysmetrics.settings import Settings
 
 
@@ -143,11 +146,13 @@ class OpenRuns:
 
     Attributes:
         sampler: Samples for all runs.
+        exports: Where their samples go beside their stores.
     """
 
     def __init__(self, host: Host) -> None:
         self.sampler = Sampler(host.clock)
         self._uploaders: dict[str, Uploader] = {}
+        self.exports = Exports(host.clock)
         self._backlog = Backlog()
         self._host = host
         self._collectors = CollectorSet(host)
@@ -287,13 +292,20 @@ class OpenRuns:
         return Recorder(
             opening.settings,
             opening.collectors or self._collectors,
-            PacedSink(channel, PACE_MS) if opening.is_of_other_host else channel,
+            self._sink(opening, address, channel),
             self.sampler,
             self._host.clock,
             opening.prefix,
             opening.on_end,
             self._observer(run, opening, address),
         )
+
+    def _sink(self, opening: RunRequest, address: RunAddress, channel: Sink) -> Sink:
+        sink = PacedSink(channel, PACE_MS) if opening.is_of_other_host else channel
+        if opening.prefix != PROCESS_PREFIX:  # another process of the same run
+            return sink
+        run = exported_run(address, opening.settings, is_of_other_host=opening.is_of_other_host)
+        return self.exports.open(run, opening.collectors, sink) if run is not None else sink
 
     def _observer(
         self, run: OpenRun, opening: RunRequest, address: RunAddress
@@ -361,6 +373,8 @@ class _ThisProcess:
     def after_fork(self) -> None:
         """A child inherits no thread, run or unsent point."""
         owned_files.disown_all()
+        if self.runs is not None:
+            self.runs.exports.after_fork_in_child()
         self.runs = None
         self._lock = threading.RLock()
 

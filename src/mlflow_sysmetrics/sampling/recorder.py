@@ -106,6 +106,7 @@ class Recorder:
             self._on_process_end()
             return
         with self._lock:
+            self._sink.take(sample)
             self._window.add(sample)
             self._sampled_s = max((each.time_s for each in sample), default=self._sampled_s)
             if self._window.samples >= self._settings.samples_before_logging:

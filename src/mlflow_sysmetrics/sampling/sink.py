@@ -7,8 +7,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
+
+    from mlflow_sysmetrics.sampling.window import Readings
 
 SUMMARY_PREFIX: Final = "summary/"
 """What the keys of a run's summary begin with, below `system/`."""
@@ -87,6 +89,10 @@ class Record(NamedTuple):
 
 class Sink(Protocol):
     """Takes the records of one run, from the sampler's thread, and closes with the run."""
+
+    def take(self, sample: Sequence[Readings]) -> None:  # noqa: ARG002 - not all want it
+        """Take a sample before it becomes part of a record; never blocks, and may do nothing."""
+        return
 
     def put(self, record: Record) -> None:
         """Take a record; never blocks."""

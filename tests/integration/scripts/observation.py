@@ -23,6 +23,7 @@ _CHANNEL = "mlflow_sysmetrics.delivery.channel"
 _LINGERING = {
     f"{OURS}-sampler": "mlflow_sysmetrics.sampling.sampler",
     f"{OURS}-uploader": _CHANNEL,
+    f"{OURS}-otlp": "mlflow_sysmetrics.export.otlp",
 }
 """Threads that stay for a while after the last run, and the modules that say how long."""
 
