@@ -64,8 +64,8 @@ def system_keys(run: Run) -> dict[str | None, dict[str, str]]:
     return found
 
 
-def read_views(client: Any, run: Run) -> list[RunView]:  # noqa: ANN401 - MLflow has no types
-    """What each node of a run did; empty without system metrics.
+def read_histories(client: Any, run: Run) -> dict[str | None, dict[str, History]]:  # noqa: ANN401 - MLflow has no types
+    """All system metrics of a run, by key in the catalog, for each node; see `system_keys`.
 
     Args:
         client: MLflow's client of the store.
@@ -74,15 +74,31 @@ def read_views(client: Any, run: Run) -> list[RunView]:  # noqa: ANN401 - MLflow
     Raises:
         Exception: What the client raises.
     """
-    return [
-        view_of(
-            {key: read_history(client, run.info.run_id, full) for key, full in keys.items()},
-            run.info.start_time / 1000 if run.info.start_time else None,
-            dict(run.data.tags),
-            node,
-        )
+    return {
+        node: {key: read_history(client, run.info.run_id, full) for key, full in keys.items()}
         for node, keys in sorted(system_keys(run).items(), key=lambda each: each[0] or "")
-    ]
+    }
+
+
+def read_views(client: Any, run: Run) -> list[RunView]:  # noqa: ANN401 - as above
+    """What each node of a run did; empty without system metrics.
+
+    Raises:
+        Exception: What the client raises.
+    """
+    return views_of(run, read_histories(client, run))
+
+
+def views_of(run: Run, histories: Mapping[str | None, Mapping[str, History]]) -> list[RunView]:
+    """What rules and the summary see of a run, for each node.
+
+    Args:
+        run: As the store has it.
+        histories: As `read_histories` gives them.
+    """
+    started_s = run.info.start_time / 1000 if run.info.start_time else None
+    tags = dict(run.data.tags)
+    return [view_of(of_node, started_s, tags, node) for node, of_node in histories.items()]
 
 
 def read_history(client: Any, run_id: str, key: str) -> History:  # noqa: ANN401 - as above
