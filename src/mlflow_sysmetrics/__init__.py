@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.facts import host_tags
+    from mlflow_sysmetrics.insight.report.reading import Report, report
     from mlflow_sysmetrics.plugin.providers import (
         SysMetricsRunContextProvider,
         SysMonitorRunContextProvider,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ProcessMetricsMonitor",
+    "Report",
     "RunMonitor",
     "SysMetricsRunContextProvider",
     "SysMonitorRunContextProvider",
@@ -27,16 +29,19 @@ __all__ = [
     "__version__",
     "host_tags",
     "monitor",
+    "report",
 ]
 
 _MODULE_OF = {
     "ProcessMetricsMonitor": "runs.compat.process_monitor",
+    "Report": "insight.report.reading",
     "RunMonitor": "runs.monitors",
     "SysMetricsRunContextProvider": "plugin.providers",
     "SysMonitorRunContextProvider": "plugin.providers",
     "SystemMetricsMonitor": "runs.monitors",
     "host_tags": "facts",
     "monitor": "runs.monitors",
+    "report": "insight.report.reading",
 }
 
 

@@ -204,6 +204,33 @@ def summarize(
         raise SystemExit(1)
 
 
+@main.command()
+@click.argument("run_id")
+@_json_option
+@click.option(
+    "--tracking-uri", help="The store that has the run. By default that of MLFLOW_TRACKING_URI."
+)
+def report(*, run_id: str, as_json: bool, tracking_uri: str | None) -> None:
+    """Say what was wrong with a run, and what it did.
+
+    Works on any run, open or ended, with metrics of this plugin or of MLflow's own monitor. Exit
+    status 1 if there is no such run, it has no system metrics, or the store does not answer.
+    """
+    import mlflow  # noqa: PLC0415 - slow
+
+    from mlflow_sysmetrics.cli import report as reports  # noqa: PLC0415 - MLflow, slow
+
+    settings = Settings.from_env()
+    for problem in settings.problems:
+        click.echo(problem, err=True)
+    reporter = reports.Reporter(tracking_uri or mlflow.get_tracking_uri(), settings)
+    found = reporter.of_run(run_id)
+    if as_json:
+        reports.print_json(found)
+    else:
+        reports.print_text(found)
+
+
 @contextmanager
 def _open_window() -> Iterator[tuple[Window, CollectorSet]]:
     collectors = CollectorSet(Host())

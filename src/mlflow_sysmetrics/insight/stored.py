@@ -64,8 +64,30 @@ def system_keys(run: Run) -> dict[str | None, dict[str, str]]:
     return found
 
 
-def read_views(
+def read_histories(
     client: Any,  # noqa: ANN401 - MLflow has no types
+    run: Run,
+    without: frozenset[str | None] = frozenset(),
+) -> dict[str | None, dict[str, History]]:
+    """All system metrics of a run, by key in the catalog, for each node; see `system_keys`.
+
+    Args:
+        client: MLflow's client of the store.
+        run: As the store has it.
+        without: Nodes to leave out.
+
+    Raises:
+        Exception: What the client raises.
+    """
+    return {
+        node: {key: read_history(client, run.info.run_id, full) for key, full in keys.items()}
+        for node, keys in sorted(system_keys(run).items(), key=lambda each: each[0] or "")
+        if node not in without
+    }
+
+
+def read_views(
+    client: Any,  # noqa: ANN401 - as above
     run: Run,
     without: frozenset[str | None] = frozenset(),
 ) -> list[RunView]:
@@ -79,16 +101,19 @@ def read_views(
     Raises:
         Exception: What the client raises.
     """
-    return [
-        view_of(
-            {key: read_history(client, run.info.run_id, full) for key, full in keys.items()},
-            run.info.start_time / 1000 if run.info.start_time else None,
-            dict(run.data.tags),
-            node,
-        )
-        for node, keys in sorted(system_keys(run).items(), key=lambda each: each[0] or "")
-        if node not in without
-    ]
+    return views_of(run, read_histories(client, run, without))
+
+
+def views_of(run: Run, histories: Mapping[str | None, Mapping[str, History]]) -> list[RunView]:
+    """What rules and the summary see of a run, for each node.
+
+    Args:
+        run: As the store has it.
+        histories: As `read_histories` gives them.
+    """
+    started_s = run.info.start_time / 1000 if run.info.start_time else None
+    tags = dict(run.data.tags)
+    return [view_of(of_node, started_s, tags, node) for node, of_node in histories.items()]
 
 
 def read_history(client: Any, run_id: str, key: str) -> History:  # noqa: ANN401 - as above
