@@ -13,6 +13,7 @@ from mlflow_sysmetrics.distributed.pauses import Pauses
 from mlflow_sysmetrics.distributed.run_search import NotShared, RunSearch
 from mlflow_sysmetrics.log import logger, warn_once
 from mlflow_sysmetrics.log.addresses import shown_address, shown_text
+from mlflow_sysmetrics.log.isolation import Isolated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -101,20 +102,19 @@ class Follower:
             if self._host is None:
                 self._say_what_was_missing()
             return None
-        least_s = 0.0
-        try:
+        with Isolated() as looking:
             self._look()
-        except (AccessDenied, NotShared) as reason:
+        reason = looking.error
+        if isinstance(reason, AccessDenied | NotShared):
             if not self.has_run:
                 warn_once(f"{_NOT_IN_RUN}: {reason}")
                 return None
-        except Busy as reason:
-            least_s = reason.retry_after_s
-        except AmbiguousRuns as runs:
-            self._say_ambiguous(runs)
-        except Exception as reason:  # noqa: BLE001 - whatever it is, it may pass
+        elif isinstance(reason, AmbiguousRuns):
+            self._say_ambiguous(reason)
+        elif reason is not None and not isinstance(reason, Busy):  # whatever it is, it may pass
             self._failure = shown_text(reason, self._tracking_uri())
             logger.debug("no look for the run of this job: %s", self._failure)
+        least_s = reason.retry_after_s if isinstance(reason, Busy) else 0.0
         cost_s = 0.0 if self._search is None else self._search.cost_s
         pause_s = self._pauses.after(time.monotonic(), cost_s, has_found=self.has_run)
         return max(pause_s, least_s)
