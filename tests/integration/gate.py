@@ -230,6 +230,7 @@ class _Connection(BaseHTTPRequestHandler):
     def _pass_on(self, fate: Pass, body: bytes) -> None:
         if self._cut_within(fate.after_s):
             return
+        self.upstream.close()  # the server ends what was idle for five seconds, perhaps right now
         self.upstream.request(self.command, self.path, body, dict(self.headers))
         answer = self.upstream.getresponse()
         content = answer.read()

@@ -216,6 +216,14 @@ TAGS = (
         absent="outside a job on several hosts",
     ),
     Tag(
+        "sysmetrics.host_1f3a9c",
+        "What one host of a job says of itself for `sys.nodes`, with its number. The key ends with "
+        "the host's `id`.",
+        '{"node":1,"host":"node-18","cpus":64}',
+        source="as for `sys.nodes`",
+        absent="outside a job on several hosts",
+    ),
+    Tag(
         "sysmetrics.job",
         "Name of the job on several hosts, hashed, by which they find the run; after the point, "
         "which process opened it.",

@@ -38,12 +38,13 @@ class Channel(Sink):
         self._uploader = uploader
         self.task = uploader.open(stream, on_end)
 
-    def put(self, record: Record) -> None:
-        """Let a record wait for the next flush."""
+    def put(self, *records: Record) -> None:
+        """Let records wait for the next flush, all for the same one."""
         if self.task.is_gone:
             return
         was_idle = self.task.is_settled
-        self.task.stream.queue.add(record)
+        for record in records:
+            self.task.stream.queue.add(record)
         self._uploader.backlog.make_room(self.task.stream)
         if was_idle:  # else the thread knows when it is due
             self._uploader.wake()

@@ -158,12 +158,13 @@ class _LockedBytes:
     """The bytes of one file that this process has locked.
 
     A system forgets all locks of a process on a file when it closes any descriptor of it, so there
-    is one, and it stays open.
+    is one, and it stays open. Where the program closes it, nothing is locked any more.
     """
 
     def __init__(self) -> None:
         self._bytes: set[int] = set()
         self._descriptor: int | None = None
+        self._identity: tuple[int, int] | None = None
         self._guard = threading.Lock()
 
     def lock(self, byte: int) -> bool:
@@ -173,10 +174,11 @@ class _LockedBytes:
             OSError: There are no locks.
         """
         with self._guard:
+            descriptor = self._opened()
             if byte in self._bytes:
                 return False
             try:
-                _lock_byte(self._opened(), byte)
+                _lock_byte(descriptor, byte)
             except OSError as error:
                 if error.errno in _HELD_BY_OTHERS:
                     return False
@@ -188,15 +190,21 @@ class _LockedBytes:
         """Unlock a byte."""
         with self._guard:
             self._bytes.discard(byte)
-            if self._descriptor is not None:
+            if self._descriptor is not None and self._is_ours(self._descriptor):
                 _unlock_byte(self._descriptor, byte)
 
+    def _is_ours(self, descriptor: int) -> bool:
+        """Whether nobody has closed it, and perhaps opened something else there."""
+        return identity_of(descriptor) == self._identity
+
     def _opened(self) -> int:
-        if self._descriptor is None:
+        if self._descriptor is None or not self._is_ours(self._descriptor):
+            self._bytes.clear()
             user = os.getuid() if hasattr(os, "getuid") else ""
             path = Path(tempfile.gettempdir()) / f"mlflow-sysmetrics-{user}.lock"
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
             self._descriptor = os.open(path, flags, 0o600)
+            self._identity = identity_of(self._descriptor)
         return self._descriptor
 
 

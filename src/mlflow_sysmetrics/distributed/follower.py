@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Protocol
 from mlflow_sysmetrics.delivery.run_store import AccessDenied, Busy
 from mlflow_sysmetrics.distributed.candidates import AmbiguousRuns, runs_of_job
 from mlflow_sysmetrics.distributed.leader import host_of
-from mlflow_sysmetrics.distributed.nodes import NODES_TAG, number_of, parse_nodes
+from mlflow_sysmetrics.distributed.nodes import list_of_nodes, nodes_of, number_of
 from mlflow_sysmetrics.distributed.pauses import Pauses
 from mlflow_sysmetrics.distributed.run_search import NotShared, RunSearch
 from mlflow_sysmetrics.log import logger, warn_once
 from mlflow_sysmetrics.log.addresses import shown_address, shown_text
+from mlflow_sysmetrics.log.isolation import Isolated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mlflow_sysmetrics.distributed.job import Job
-    from mlflow_sysmetrics.distributed.nodes import Nodes
     from mlflow_sysmetrics.distributed.run_search import FoundRun
 
 
@@ -28,6 +28,9 @@ class Joined(Protocol):
     @property
     def is_open(self) -> bool:
         """Whether it goes on."""
+
+    def put_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags on it, with what is sent next; returns at once."""
 
     def end(self) -> None:
         """It was ended by the process that opened it; returns at once."""
@@ -51,9 +54,6 @@ class Sampling(Protocol):
 
     def join(self, run: FoundRun, number: int, tracking_uri: str) -> Joined | None:
         """Begin to sample for a run; None where another process of this host does."""
-
-    def announce(self, run: FoundRun, nodes: Nodes, number: int, tracking_uri: str) -> None:
-        """Add this host to those that the run's tag has."""
 
 
 class Follower:
@@ -81,7 +81,7 @@ class Follower:
         self._tracking_uri = tracking_uri
         self._open_search = open_search
         self._search: Search | None = None
-        self._joined: dict[str, tuple[Joined, int]] = {}
+        self._joined: dict[str, Joined] = {}
         self._pauses = Pauses(time.monotonic())
         self._failure = ""
         self._host: str | None = None  # of the run that was joined last
@@ -89,7 +89,7 @@ class Follower:
     @property
     def has_run(self) -> bool:
         """Whether a run is being sampled for."""
-        return any(joined.is_open for joined, _ in self._joined.values())
+        return any(joined.is_open for joined in self._joined.values())
 
     def look(self) -> float | None:
         """Look once.
@@ -102,26 +102,25 @@ class Follower:
             if self._host is None:
                 self._say_what_was_missing()
             return None
-        least_s = 0.0
-        try:
+        with Isolated() as looking:
             self._look()
-        except (AccessDenied, NotShared) as reason:
+        reason = looking.error
+        if isinstance(reason, AccessDenied | NotShared):
             if not self.has_run:
                 warn_once(f"{_NOT_IN_RUN}: {reason}")
                 return None
-        except Busy as reason:
-            least_s = reason.retry_after_s
-        except AmbiguousRuns as runs:
-            self._say_ambiguous(runs)
-        except Exception as reason:  # noqa: BLE001 - whatever it is, it may pass
+        elif isinstance(reason, AmbiguousRuns):
+            self._say_ambiguous(reason)
+        elif reason is not None and not isinstance(reason, Busy):  # whatever it is, it may pass
             self._failure = shown_text(reason, self._tracking_uri())
             logger.debug("no look for the run of this job: %s", self._failure)
+        least_s = reason.retry_after_s if isinstance(reason, Busy) else 0.0
         cost_s = 0.0 if self._search is None else self._search.cost_s
         pause_s = self._pauses.after(time.monotonic(), cost_s, has_found=self.has_run)
         return max(pause_s, least_s)
 
     def _forget_ended(self, now_s: float) -> None:
-        ended = [run_id for run_id, (joined, _) in self._joined.items() if not joined.is_open]
+        ended = [run_id for run_id, joined in self._joined.items() if not joined.is_open]
         for run_id in ended:
             del self._joined[run_id]
         if ended and not self._joined:  # the next one may open at once
@@ -145,19 +144,20 @@ class Follower:
     def _take(self, runs: Sequence[FoundRun], tracking_uri: str) -> None:
         """Join what is new, end what is no longer open, and see to it that this host is listed."""
         for run_id in self._joined.keys() - {run.run_id for run in runs}:
-            self._joined[run_id][0].end()
+            self._joined[run_id].end()
         for run in runs:
-            nodes = parse_nodes(run.tags.get(NODES_TAG, ""))
-            if run.run_id not in self._joined:
-                leader = host_of(run.leader)
-                number = number_of(nodes, self._sampling.here, self._job.node, leader)
-                joined = self._sampling.join(run, number, tracking_uri)
-                if joined is None:
-                    return
-                self._joined[run.run_id] = (joined, number)
-                self._host = leader
-                logger.info("this host is node %d of run %s", number, run.run_id)
-            self._sampling.announce(run, nodes, self._joined[run.run_id][1], tracking_uri)
+            if (joined := self._joined.get(run.run_id)) is not None:
+                joined.put_tags(list_of_nodes(run.tags, self._sampling.here))
+                continue
+            leader = host_of(run.leader)
+            nodes = nodes_of(run.tags)
+            number = number_of(nodes, self._sampling.here, self._job.node, leader)
+            joined = self._sampling.join(run, number, tracking_uri)
+            if joined is None:
+                return
+            self._joined[run.run_id] = joined
+            self._host = leader
+            logger.info("this host is node %d of run %s", number, run.run_id)
 
     def _say_ambiguous(self, runs: AmbiguousRuns) -> None:
         warn_once(

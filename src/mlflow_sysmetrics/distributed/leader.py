@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.distributed import domain
 from mlflow_sysmetrics.distributed.job import JOB_TAG
-from mlflow_sysmetrics.distributed.nodes import NODES_TAG, describe_node, format_nodes, short_id
+from mlflow_sysmetrics.distributed.nodes import describe_node, short_id, tags_of_node
 from mlflow_sysmetrics.distributed.roots import RankRoots, roll_of
 from mlflow_sysmetrics.distributed.this_rank import this_job
 from mlflow_sysmetrics.facts import host_tags
@@ -63,7 +63,7 @@ def tags_of_led_job() -> dict[str, str]:
     here = domain.sampling_domain(Host())
     tags = {
         JOB_TAG: f"{job.key}.{leader_id(here)}",
-        NODES_TAG: format_nodes({job.node or 0: describe_node(host_tags(), here)}),
+        **tags_of_node(job.node or 0, describe_node(host_tags(), here), {}),
     }
     return {key: tag for key, tag in tags.items() if not matches_any(key, settings.exclude_tags)}
 

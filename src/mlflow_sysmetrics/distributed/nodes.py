@@ -1,8 +1,14 @@
-"""The tag `sys.nodes`: which hosts log to a run, and under which number each."""
+"""Which hosts log to a run, and under which number each.
+
+Each host says so of itself, in a tag of its own (`sysmetrics.host_1f3a9c`), so that none overwrites
+what another says. The tag `sys.nodes` is made of these, for people: whoever finds itself missing
+there writes it anew.
+"""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH
@@ -11,11 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NODES_TAG = "sys.nodes"
+HOST_TAG = "sysmetrics.host_"
+"""Then follow some digits of the host."""
 
 Nodes: TypeAlias = "dict[int, dict[str, Any]]"
 
 _ALL = "all"
 _ID = "id"
+_NUMBER = "node"
 _LONGEST_HOST_NAME = 64
 
 
@@ -41,8 +50,53 @@ def short_id(here: str) -> str:
     return here[:6]
 
 
+def tags_of_node(number: int, node: dict[str, Any], others: Mapping[str, str]) -> dict[str, str]:
+    """What a host that joins a run says of itself, and the list of all with it.
+
+    Args:
+        number: The host's.
+        node: As `describe_node` gives it.
+        others: The tags that the run has.
+    """
+    said = {_NUMBER: number, **{key: node[key] for key in node if key != _ID}}
+    own = {f"{HOST_TAG}{node[_ID]}": json.dumps(said, separators=(",", ":"))}
+    return {**own, NODES_TAG: format_nodes(nodes_of({**others, **own}))}
+
+
+def list_of_nodes(tags: Mapping[str, str], here: str) -> dict[str, str]:
+    """The tag that lists all hosts, if this one has said of itself, but is missing there.
+
+    Another host may have written it that had not read of this one yet.
+
+    Args:
+        tags: The tags that the run has.
+        here: This host's sampling domain.
+    """
+    ours = short_id(here)
+    listed = tags.get(NODES_TAG, "")
+    if f"{HOST_TAG}{ours}" not in tags or ours in _ids(parse_nodes(listed)):
+        return {}
+    text = format_nodes(nodes_of(tags))
+    return {NODES_TAG: text} if text != listed else {}  # as where there is no room for all
+
+
+def nodes_of(tags: Mapping[str, str]) -> Nodes:
+    """The hosts that have said of themselves that they log to a run with these tags."""
+    nodes: Nodes = {}
+    for key in sorted(tags):
+        if key.startswith(HOST_TAG):
+            with suppress(ValueError, TypeError, AttributeError, KeyError):  # not ours
+                node = json.loads(tags[key])
+                nodes.setdefault(int(node.pop(_NUMBER)), {**node, _ID: key[len(HOST_TAG) :]})
+    return nodes
+
+
+def _ids(nodes: Nodes) -> set[str]:
+    return {node[_ID] for node in nodes.values()}
+
+
 def parse_nodes(text: str) -> Nodes:
-    """The hosts of a tag; none where it is not as expected.
+    """The hosts of the tag that lists all; none where it is not as expected.
 
     `{"all":{"cpus":64},"0":{"host":"node-17","id":"1f3a9c"},"1":{"host":"node-18","id":"77b0de"}}`
     """

@@ -11,7 +11,7 @@ from mlflow_sysmetrics.log import warn_once
 from mlflow_sysmetrics.sampling.runners import CollectorSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from mlflow_sysmetrics.distributed.claim import Claim
     from mlflow_sysmetrics.host.host import Host
@@ -85,6 +85,9 @@ class Standby:
             self._claim.release()
         else:
             self._take_over()
+
+    def put(self, *, tags: Mapping[str, str]) -> None:
+        """Nothing: the process that samples sets the tags."""
 
     def close(self) -> None:
         """Wait no more."""

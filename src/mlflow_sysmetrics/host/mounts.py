@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -116,9 +117,15 @@ def device_of(path: str, mountinfo: str = _MOUNTINFO) -> str | None:
 def _read_mounts(mountinfo: str) -> list[Mount] | None:
     try:
         with open(mountinfo, "rb") as file:  # noqa: PTH123 - a Path costs more than the read
-            return parse_mountinfo(os.fsdecode(file.read()))
+            return _parsed(file.read())
     except OSError:
         return None
+
+
+@lru_cache(maxsize=1)
+def _parsed(mountinfo: bytes) -> list[Mount]:
+    """The list seldom changes from one run to the next, and parsing takes longer than reading."""
+    return parse_mountinfo(os.fsdecode(mountinfo))
 
 
 def parse_mountinfo(text: str) -> list[Mount]:

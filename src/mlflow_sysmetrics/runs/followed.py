@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_sysmetrics.delivery.run_address import RunAddress
-from mlflow_sysmetrics.delivery.tracking import active_workspace, open_store
 from mlflow_sysmetrics.distributed import domain
 from mlflow_sysmetrics.distributed.follower_keys import FOLLOWER_GLOBS
 from mlflow_sysmetrics.distributed.leader import node_id
-from mlflow_sysmetrics.distributed.nodes import (
-    NODES_TAG,
-    describe_node,
-    format_nodes,
-    short_id,
-)
+from mlflow_sysmetrics.distributed.nodes import describe_node, tags_of_node
 from mlflow_sysmetrics.distributed.roots import RankRoots
 from mlflow_sysmetrics.facts import host_tags
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.runs import registry
 from mlflow_sysmetrics.sampling.runners import CollectorSet
-from mlflow_sysmetrics.settings import Settings, matches_any
+from mlflow_sysmetrics.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow_sysmetrics.distributed.job import Job
-    from mlflow_sysmetrics.distributed.nodes import Nodes
     from mlflow_sysmetrics.distributed.run_search import FoundRun
 
 
@@ -64,6 +56,7 @@ class HostSampling:
             is_of_other_host=True,
             nodes=self._job.nodes,
             has_own_keys=number == self._job.node,
+            tags=tags_of_node(number, describe_node(host_tags(), self.here), run.tags),
         )
         return registry.open_run(request)
 
@@ -72,21 +65,6 @@ class HostSampling:
         if self._is_held:
             self._is_held = False
             self._roots.release()
-
-    def announce(self, run: FoundRun, nodes: Nodes, number: int, tracking_uri: str) -> None:
-        """Add this host to those in the run's tag; another may have overwritten it there.
-
-        Raises:
-            Exception: What `RunStore` raises.
-        """
-        if nodes.get(number, {}).get("id") == short_id(self.here):
-            return
-        if matches_any(NODES_TAG, Settings.from_env().exclude_tags):
-            return
-        ours = describe_node(host_tags(), self.here)
-        text = format_nodes({**nodes, number: ours})
-        address = RunAddress(run.run_id, tracking_uri, "", active_workspace())
-        open_store(address).log([], {NODES_TAG: text})
 
 
 def settings_of_follower(number: int) -> Settings:

@@ -129,6 +129,13 @@ class OpenRun:
         """Whether nobody has closed it, nor ended the run."""
         return self._runs is _this_process.runs and self._runs.is_held(self)
 
+    def put_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, less those that the run's settings exclude; returns at once."""
+        excluded = self.opening.settings.exclude_tags
+        wanted = {key: tag for key, tag in tags.items() if not matches_any(key, excluded)}
+        if wanted:
+            self.recorder.put(tags=wanted)
+
     def end(self) -> None:
         """End at once what is sampled for a run that another process has ended."""
         if self._runs is _this_process.runs:
@@ -240,9 +247,8 @@ class OpenRuns:
     def _record(self, run: OpenRun, opening: RunRequest) -> None:
         recorder = self._recorder(run, opening)
         recorder.open()
-        if opening.tags:
-            recorder.put(tags=opening.tags)
         run.recorder = recorder
+        run.put_tags(opening.tags)
 
     def _take_over(self, run: OpenRun) -> None:
         """Continue for a process that has ended."""

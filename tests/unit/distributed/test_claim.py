@@ -136,3 +136,29 @@ def test_a_descriptor_that_the_program_closed_and_gave_to_its_own_file_is_left_a
 
     assert os.write(theirs, b"a model's weights")
     os.close(theirs)
+
+
+def test_a_lock_file_that_the_program_closed_is_opened_again_and_its_own_file_left_alone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "_HAS_ABSTRACT_SOCKETS", False)
+    monkeypatch.setattr(claim, "_locked_bytes", claim._LockedBytes())
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    first = Claim(name, "run")
+    assert first.acquire()
+    number = claim._locked_bytes._descriptor
+    assert number is not None
+    os.close(number)  # and with it, the lock
+    theirs = os.open(tmp_path / "theirs", os.O_WRONLY | os.O_CREAT)
+    assert theirs == number
+    first.release()
+
+    command = [sys.executable, "-c", HOLDING, name, "run", "file"]
+    variables = os.environ | {"TMPDIR": str(tmp_path)}
+    assert Claim(name, "run").acquire()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables) as another:
+        assert another.stdout is not None
+        assert another.stdout.readline() == "False\n"
+        another.kill()
+    assert os.write(theirs, b"a model's weights")
+    os.close(theirs)

@@ -11,10 +11,12 @@ from mlflow_sysmetrics.delivery.run_store import AccessDenied, Busy, StoreFailed
 from mlflow_sysmetrics.distributed.follower import Follower
 from mlflow_sysmetrics.distributed.job import JOB_TAG, Job
 from mlflow_sysmetrics.distributed.launchers import LAUNCHERS
-from mlflow_sysmetrics.distributed.nodes import NODES_TAG, format_nodes
+from mlflow_sysmetrics.distributed.nodes import NODES_TAG, nodes_of, parse_nodes, tags_of_node
 from mlflow_sysmetrics.distributed.run_search import FoundRun, NoStore, NotShared
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mlflow_sysmetrics.distributed.nodes import Nodes
 
 LAUNCHED_MS = 1_700_000_000_000
@@ -24,7 +26,9 @@ pytestmark = pytest.mark.usefixtures("nothing_said")
 
 
 def run(run_id: str, leader: str = "bbbbbb000001", nodes: Nodes | None = None) -> FoundRun:
-    tags = {JOB_TAG: f"key.{leader}", NODES_TAG: format_nodes(nodes or {0: {"id": leader[:6]}})}
+    tags = {JOB_TAG: f"key.{leader}"}
+    for number, node in (nodes or {0: {"id": leader[:6]}}).items():
+        tags |= tags_of_node(number, node, tags)
     return FoundRun(run_id, "0", LAUNCHED_MS + 1000, tags)
 
 
@@ -32,6 +36,10 @@ def run(run_id: str, leader: str = "bbbbbb000001", nodes: Nodes | None = None) -
 class OpenRun:
     number: int
     is_open: bool = True
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def put_tags(self, tags: Mapping[str, str]) -> None:
+        self.tags |= tags
 
     def end(self) -> None:
         self.is_open = False
@@ -47,7 +55,6 @@ class Site:
     uri: str | None = "http://server"
     here: str = "aaaaaa"
     joined: dict[str, OpenRun] = field(default_factory=dict)
-    announced: list[tuple[str, int]] = field(default_factory=list)
     tracking_uri: str = "http://server"
     experiments: str = "the experiments that are named"
     cost_s: float = 0.0
@@ -64,9 +71,6 @@ class Site:
             return None
         self.joined[run.run_id] = OpenRun(number)
         return self.joined[run.run_id]
-
-    def announce(self, run: FoundRun, _nodes: Nodes, number: int, _tracking_uri: str) -> None:
-        self.announced.append((run.run_id, number))
 
     def follower(self, job: Job = JOB) -> Follower:
         return Follower(job, LAUNCHED_MS, self, lambda: self.uri, lambda _uri: self)
@@ -93,7 +97,6 @@ def test_a_host_joins_the_run_under_the_launchers_number(site: Site) -> None:
 
     assert follower.look() == 30.0
     assert site.joined["ours"].number == 1
-    assert site.announced == [("ours", 1)]
 
 
 def test_it_is_joined_once(site: Site) -> None:
@@ -104,6 +107,20 @@ def test_it_is_joined_once(site: Site) -> None:
     follower.look()
 
     assert site.joined["ours"] is first
+
+
+def test_a_host_that_another_has_left_out_of_the_list_lists_all(site: Site) -> None:
+    nodes = {0: {"id": "bbbbbb"}, 1: {"id": "aaaaaa"}}
+    listed, left_out = run("ours", nodes=nodes), run("ours", nodes=nodes)
+    left_out.tags[NODES_TAG] = run("ours").tags[NODES_TAG]
+    follower = site.follower()
+    for site.runs in ([listed], [listed]):
+        follower.look()
+    assert site.joined["ours"].tags == {}
+    site.runs = [left_out]
+    follower.look()
+
+    assert parse_nodes(site.joined["ours"].tags[NODES_TAG]) == nodes_of(listed.tags) == nodes
 
 
 def test_a_run_that_is_no_longer_open_is_ended_and_the_next_one_joined(site: Site) -> None:

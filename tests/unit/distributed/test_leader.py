@@ -10,7 +10,7 @@ import pytest
 from mlflow_sysmetrics.distributed import domain, leader
 from mlflow_sysmetrics.distributed.job import JOB_TAG, Job
 from mlflow_sysmetrics.distributed.launchers import LAUNCHERS
-from mlflow_sysmetrics.distributed.nodes import NODES_TAG
+from mlflow_sysmetrics.distributed.nodes import HOST_TAG, NODES_TAG
 from mlflow_sysmetrics.distributed.roots import roll_of
 from mlflow_sysmetrics.host.host import Host
 from mlflow_sysmetrics.plugin.providers import SysMonitorRunContextProvider
@@ -71,7 +71,8 @@ def test_tags_that_are_excluded_are_not_set_and_names_stand_nowhere(
 
     tags = leader.tags_of_led_job()
 
-    assert tags.keys() == {NODES_TAG}
+    assert tags.keys() == {NODES_TAG, HOST_TAG + json.loads(tags[NODES_TAG])["0"]["id"]}
+    assert all("hostname" not in tag and '"host"' not in tag for tag in tags.values())
     assert "host" not in json.loads(tags[NODES_TAG])["0"]
 
 

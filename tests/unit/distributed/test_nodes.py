@@ -4,10 +4,14 @@ import json
 
 from mlflow_sysmetrics.catalog import MAX_TAG_LENGTH
 from mlflow_sysmetrics.distributed.nodes import (
+    NODES_TAG,
     describe_node,
     format_nodes,
+    list_of_nodes,
+    nodes_of,
     number_of,
     parse_nodes,
+    tags_of_node,
 )
 
 HERE = "aaaaaa" + "0" * 58
@@ -83,3 +87,49 @@ def test_number_0_is_the_leaders_also_when_it_was_another_hosts() -> None:
     nodes = {0: {"id": "aaaaaa"}, 1: {"id": LEADER}}
 
     assert number_of(nodes, HERE, 1, LEADER) == 1
+
+
+def said_by(number: int, name: str, others: dict[str, str]) -> dict[str, str]:
+    """What a host says as it joins, whose sampling domain begins with this name."""
+    return tags_of_node(number, describe_node({"sys.hostname": name}, name), others)
+
+
+def test_a_host_that_joins_is_listed_with_those_that_it_finds() -> None:
+    tags = said_by(0, "aaaaaa", {})
+    tags |= said_by(1, "bbbbbb", tags)
+
+    assert parse_nodes(tags[NODES_TAG]) == nodes_of(tags)
+    assert nodes_of(tags) == {
+        0: {"host": "aaaaaa", "id": "aaaaaa"},
+        1: {"host": "bbbbbb", "id": "bbbbbb"},
+    }
+    assert list_of_nodes(tags, "bbbbbb") == {}
+
+
+def test_of_hosts_that_join_at_the_same_time_none_is_missing_in_the_end() -> None:
+    leader = said_by(0, "aaaaaa", {})
+    joined = [said_by(number, f"{number:06x}", leader) for number in range(1, 65)]
+    tags = dict(leader)
+    for said in joined:  # each has overwritten the list of the one before
+        tags |= said
+    assert len(parse_nodes(tags[NODES_TAG])) == 2
+    for number in range(1, 65):
+        tags |= list_of_nodes(tags, f"{number:06x}")
+
+    assert parse_nodes(tags[NODES_TAG]).keys() == {*range(65)}
+
+
+def test_a_host_for_which_there_is_no_room_in_the_list_does_not_write_it_again() -> None:
+    tags: dict[str, str] = {}
+    for number in range(200):
+        name = f"a-host-with-a-name-that-is-rather-long-{number}"
+        tags |= tags_of_node(number, {"host": name, "id": f"{number:06x}"}, tags)
+
+    assert 199 not in parse_nodes(tags[NODES_TAG])
+    assert 199 in nodes_of(tags)
+    assert list_of_nodes(tags, f"{199:06x}") == {}
+
+
+def test_a_tag_of_a_host_that_is_not_as_expected_is_no_host() -> None:
+    for text in ("", "[]", "{}", '{"node":"one"}', '{"node":null}'):
+        assert nodes_of({"sysmetrics.host_aaaaaa": text}) == {}

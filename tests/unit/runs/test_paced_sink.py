@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+from mlflow_sysmetrics.delivery.channel import Channel
 from mlflow_sysmetrics.runs.paced_sink import PacedSink
-from mlflow_sysmetrics.sampling.sink import Record, Sink
+from mlflow_sysmetrics.sampling.sink import Record
 
 
-class Taken(Sink):
+class Taken(Channel):
     """Notes what it is given."""
 
     def __init__(self) -> None:
-        self.steps: list[int] = []
+        self.parts: list[list[int]] = []
         self.said: list[str] = []
 
-    def put(self, record: Record) -> None:
-        self.steps.append(record.step)
+    def put(self, *records: Record) -> None:
+        self.parts.append([record.step for record in records])
+
+    @property
+    def steps(self) -> list[int]:
+        return [step for part in self.parts for step in part]
 
     def end(self) -> None:
         self.said.append("end")
@@ -34,6 +39,16 @@ def test_the_first_record_goes_at_once_the_others_in_parts() -> None:
         after.append(list(taken.steps))
 
     assert after == [[0], [0], [0, 1, 2], [0, 1, 2], [0, 1, 2, 3, 4]]
+
+
+def test_what_was_held_back_goes_in_one_part_and_tags_with_the_values_that_follow() -> None:
+    taken = Taken()
+    paced = PacedSink(taken, 15_000)
+    paced.put(Record(0, 1_700_000_000_000, {}, 0, {"a": "tag"}))
+    for step in range(1, 4):
+        paced.put(record(step, 10.0 * step))
+
+    assert taken.parts == [[0, 1], [2, 3]]
 
 
 def test_points_that_are_far_apart_are_not_held_back() -> None:
