@@ -306,7 +306,7 @@ class OpenRuns:
             self._observer(run, opening, address),
         )
 
-    def _sink(self, opening: RunRequest, address: RunAddress, channel: Sink) -> Sink:
+    def _sink(self, opening: RunRequest, address: RunAddress, channel: Channel) -> Sink:
         sink = PacedSink(channel, PACE_MS) if opening.is_of_other_host else channel
         if opening.prefix != PROCESS_PREFIX:  # another process of the same run
             return sink
