@@ -11,7 +11,13 @@ from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, _validate_metric_name
 
 from mlflow_sysmetrics.catalog import METRICS, PREFIX
 from mlflow_sysmetrics.runs.switch import PROVIDERS_VARIABLE, switched_on, unknown_providers
-from mlflow_sysmetrics.settings import MAX_INTERVAL_S, MIN_INTERVAL_S, VARIABLES, Settings
+from mlflow_sysmetrics.settings import (
+    MAX_INTERVAL_S,
+    MIN_INTERVAL_S,
+    PROMETHEUS,
+    VARIABLES,
+    Settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +39,10 @@ RANGES: dict[str, Callable[..., bool]] = {
     "summary": lambda value: value == ("off",) or all(value),
     "findings": lambda value: value in {"on", "off", "describe"},
     "findings_exclude": all,
+    "export": lambda value: all(
+        each == "otlp" or each.startswith("textfile:/") or PROMETHEUS.fullmatch(each)
+        for each in value
+    ),
     "flush_timeout_s": lambda value: math.isfinite(value) and 0 <= value <= 3600,
     "spool_dir": lambda value: value is None or value.is_absolute(),
 }
