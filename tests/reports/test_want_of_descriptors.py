@@ -28,7 +28,7 @@ class Later(Clock):
         return super().now_s() + self.skipped_s
 
 def keys_of(collectors):
-    clock.skipped_s += 10.0
+    clock.skipped_s += 50.0  # so that PSS is due however dear it was
     return sorted({name for readings in collectors.collect() for name in readings.values})
 
 runners.PATIENCE_S = 30.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import threading
 import time
 from functools import partial
@@ -14,6 +13,7 @@ from mlflow_sysmetrics.delivery.kept_apart import KeptApartStore
 from mlflow_sysmetrics.delivery.run_store import Limits, RunNotFound
 from mlflow_sysmetrics.delivery.schedule import LONGEST_PAUSE_S, Action, Do, Schedule, Sequel, Task
 from mlflow_sysmetrics.delivery.tracking import open_store
+from mlflow_sysmetrics.host.backoff import jitter
 from mlflow_sysmetrics.host.forks import CallLock, ForkOrder, hold_during_fork
 from mlflow_sysmetrics.host.threads import start_thread
 from mlflow_sysmetrics.log import logger, warn_once
@@ -33,7 +33,7 @@ LINGER_S = 5.0
 
 
 def _some_of_a_pause() -> float:
-    return random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+    return jitter(0.5, 1.0)
 
 
 class Uploader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from mlflow_sysmetrics.host.backoff import jitter
 
 GIVE_UP_S = 1800.0
 """A host that has found no run for so long looks for none any more."""
@@ -56,4 +56,4 @@ class Pauses:
             pause_s = min(self._next_s, EAGER_S if self.is_eager(now_s) else LONGEST_S)
             self._next_s = min(2 * self._next_s, LONGEST_S)
         least_s = min(_COST_FACTOR * cost_s, LONGEST_S)
-        return max(pause_s, least_s) * random.uniform(0.75, 1.0)  # noqa: S311 - jitter
+        return max(pause_s, least_s) * jitter(0.75, 1.0)

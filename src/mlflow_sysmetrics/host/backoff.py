@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,16 @@ if TYPE_CHECKING:
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
 """Pauses between attempts: doubled after each failure, from the first to the longest."""
+
+_random = random.Random()  # noqa: S311 - no secret
+
+
+def jitter(lowest: float, highest: float) -> float:
+    """A part of a pause, so that not all come at one time.
+
+    The generator is our own: a program that seeds Python's gets the same numbers with us.
+    """
+    return _random.uniform(lowest, highest)
 
 
 class Backoff:

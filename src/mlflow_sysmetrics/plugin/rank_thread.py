@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
 import time
 from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.distributed.given import is_given_by_hand
 from mlflow_sysmetrics.distributed.launchers import is_rank, may_become_rank
+from mlflow_sysmetrics.host.backoff import jitter
 from mlflow_sysmetrics.host.threads import start_thread
 from mlflow_sysmetrics.log.isolation import contained
 from mlflow_sysmetrics.runs.switch import SYSMONITOR, switched_on
@@ -48,7 +48,7 @@ def _is_counted_anyway(job: Job) -> bool:
 
 def _run() -> None:
     with contained("this host may be missing in the job's run"):
-        time.sleep(_DELAY_S * random.uniform(1.0, 1.5))  # noqa: S311 - jitter
+        time.sleep(_DELAY_S * jitter(1.0, 1.5))
         while _is_being_imported("mlflow"):
             time.sleep(_DELAY_S)
         from mlflow_sysmetrics.runs.rank import follow  # noqa: PLC0415 - heavy

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -84,7 +83,7 @@ class Site:
 def site(monkeypatch: pytest.MonkeyPatch) -> Site:
     site = Site()
     monkeypatch.setattr(time, "monotonic", lambda: site.now_s)
-    monkeypatch.setattr(random, "uniform", lambda _low, high: high)
+    monkeypatch.setattr("mlflow_sysmetrics.distributed.pauses.jitter", lambda _low, high: high)
     return site
 
 

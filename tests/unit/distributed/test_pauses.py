@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from mlflow_sysmetrics.distributed.pauses import EAGER_FOR_S, GIVE_UP_S, Pauses
@@ -9,7 +7,7 @@ from mlflow_sysmetrics.distributed.pauses import EAGER_FOR_S, GIVE_UP_S, Pauses
 
 @pytest.fixture(autouse=True)
 def _no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random, "uniform", lambda _low, high: high)
+    monkeypatch.setattr("mlflow_sysmetrics.distributed.pauses.jitter", lambda _low, high: high)
 
 
 def test_pauses_grow_and_are_long_after_two_minutes() -> None:
