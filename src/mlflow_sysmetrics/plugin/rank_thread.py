@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from mlflow_sysmetrics.distributed.given import is_given_by_hand
 from mlflow_sysmetrics.distributed.launchers import is_rank, may_become_rank
-from mlflow_sysmetrics.host.backoff import jitter
 from mlflow_sysmetrics.host.threads import start_thread
 from mlflow_sysmetrics.log.isolation import contained
 from mlflow_sysmetrics.runs.switch import SYSMONITOR, switched_on
@@ -48,6 +47,8 @@ def _is_counted_anyway(job: Job) -> bool:
 
 def _run() -> None:
     with contained("this host may be missing in the job's run"):
+        from mlflow_sysmetrics.host.backoff import jitter  # noqa: PLC0415 - only where there is a job
+
         time.sleep(_DELAY_S * jitter(1.0, 1.5))
         while _is_being_imported("mlflow"):
             time.sleep(_DELAY_S)
