@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import requests
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 _TRY_LATER: Final = frozenset((408, 429, 502, 503, 504))
 """Answers after which the same data may be taken later; all others are final."""
 
+_DRAWING: Final = (
+    "opentelemetry.exporter.otlp.common.http",
+    "opentelemetry.exporter.otlp.proto.http.metric_exporter",  # in versions before that
+)
+"""Modules that draw random numbers."""
+
 
 class OtlpClient:
     """Sends to the receiver that the standard variables (`OTEL_EXPORTER_OTLP_…`) name.
@@ -34,6 +42,7 @@ class OtlpClient:
     def __init__(self, busy: CallLock, *, is_delta: bool) -> None:
         self._session = _Session(busy)
         self._exporter = OTLPMetricExporter(session=self._session)
+        _leave_random_numbers_alone()
         self._builder = MetricsBuilder(is_delta=is_delta)
 
     def send(self, samples: Sequence[Sample]) -> None:
@@ -93,6 +102,17 @@ class _Session(requests.Session):
             shown_text(self._reason, self._url) or "it could not be encoded",
             is_final=is_refused or not self._url,
         )
+
+
+def _leave_random_numbers_alone() -> None:
+    """Let OpenTelemetry draw its pauses, one for each request, from a generator of its own.
+
+    From Python's shared one a training that seeds it would get other numbers.
+    """
+    for name in _DRAWING:
+        module = sys.modules.get(name)
+        if getattr(module, "random", None) is random:
+            vars(module)["random"] = random.Random()  # noqa: S311 - no secret
 
 
 def _innermost(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import sys
 import threading
 from dataclasses import replace
@@ -154,6 +155,18 @@ def test_a_host_that_was_excluded_is_not_named(
     closed(exporter)
 
     assert "host.name" not in receiver.points[0].resource
+
+
+def test_a_training_that_seeds_random_gets_the_same_numbers(
+    receiver: OtlpReceiver, exporter: OtlpExporter
+) -> None:
+    before = random.getstate()
+
+    exporter.put(sample(1, cpu=0.25))
+    closed(exporter)
+
+    assert receiver.of("system.cpu.utilization")
+    assert random.getstate() == before
 
 
 def test_the_users_own_service_name_and_headers_are_sent(
